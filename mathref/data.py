@@ -1,35 +1,243 @@
-"""The records that travel between the commands, and the files that hold them.
+r"""Problems in, samples in and out: what `--data` and `--samples` mean, and which problems may be trained on.
 
-Paper: section 3 (data sets, Table 1) and section 5 (the N samples of a problem).
-Choices: samples of any engine are read; only `id`, `problem`, `answer` and the `text` of each sample must be there,
-what else is missing is worked out (`answer`, `correct`) or left unknown (`logprob`, `tokens`, `finish_reason`).
+Paper: section 3 (data sets, Table 1, the 500 held-out problems) and section 5 (the N samples of a problem).
+Choices: a format is recognised from the first record of a file and reported (formats.py shows each).
+Validation problems are a seeded draw, min(1000, 1/12 of the problems), one example each; no problem text
+stands on both sides. The contamination guard compares the letters and digits of the texts only: it would
+rather drop a sibling that differs in a sign than keep a copy of a test problem [P]. Samples of any engine
+are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a missing `answer` or
+`correct` is worked out.
 
 One line of a samples file, after a first line {"meta": {...}}:
-    {"id": "test-1", "problem": "What is 1+1?", "answer": "2", "samples": [{"text": "1+1=2. \\boxed{2}",
+    {"id": "a1", "problem": "What is 1+1?", "answer": "2", "samples": [{"text": "The answer is \\boxed{2}.",
      "answer": "2", "correct": true, "logprob": -1.5, "tokens": 9, "finish_reason": "stop"}]}
+
+    python -m mathref.data fetch gsm8k --to data      download a public data set
+    python -m mathref.data check FILE                 say what a data file holds
+    python -m mathref.data digests FILE               how assets/math500.digests was made, from MATH-500
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import functools
+import hashlib
 import json
+import random
+import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal, get_args
 
-from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_jsonl
+from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_json, read_jsonl
+from mathref.formats import Problem, Row, field, normalized, optional_field, read_rows, recognize
+
+Style = Literal["detailed", "brief", "both"]
+DIGESTS = Path(__file__).parent / "assets" / "math500.digests"
+MAX_VALIDATION, VALIDATION_SHARE = 1000, 12  # Table 1 has 1000 of 12000
+
+
+# --- Problems -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Problem:
-    """A problem with its reference answer; `solution` is the training target X and ends in \\boxed{answer}."""
+class Loaded:
+    """What a source holds: the problems, the format it was recognised as, and lines on what was left out."""
 
-    id: str
-    problem: str
-    answer: str
-    solution: str | None = None
-    level: int | None = None
-    subject: str | None = None
+    problems: list[Problem]
+    format: str
+    notes: list[str]
+
+
+def _builtin(split: str, style: str) -> list[Problem]:
+    from mathref.problems import generate  # late: generating is not needed for files
+
+    if style not in get_args(Style):
+        raise ValueError(f"unknown style '{style}', expected one of {', '.join(get_args(Style))}")
+    problems = []
+    for p in generate(split):
+        for word in ("detailed", "brief") if style == "both" else (style,):
+            id = f"{p.id}/{word}" if style == "both" else p.id
+            problems.append(Problem(id, p.problem, p.answer, getattr(p, word), p.level, p.subject))
+    return problems
+
+
+def _folder_rows(folder: Path) -> Iterator[Row]:
+    """The problems of a MATH folder, <subject>/<n>.json at any depth, in the order of their numbers."""
+    files = [f for f in folder.rglob("*.json") if not f.name.startswith(".")]  # ._1.json: macOS's own
+    if not files:
+        tables = sorted(f.name for f in folder.glob("*.jsonl*"))
+        hint = f"; name one of its files: {', '.join(tables[:5])}" if tables else ""
+        raise ValueError(f"{folder}: no <subject>/<number>.json in this folder, as MATH has them{hint}")
+
+    def by_number(file: Path) -> list[tuple[str, int]]:
+        return [(text, int(n or 0)) for text, n in re.findall(r"(\D+)(\d*)", file.as_posix())]
+
+    for file in sorted(files, key=by_number):
+        parts = file.resolve().parts[-3:]  # ("train", "algebra", "1.json"): MATH-500 names problems so, too
+        id = "/".join(parts) if parts[0] in ("train", "test") else file.relative_to(folder).as_posix()
+        record = read_json(file)
+        if not isinstance(record, dict):
+            raise ValueError(f"{file}: expected one problem as a JSON object, found {type(record).__name__}")
+        yield Row(str(file), id, record)
+
+
+def _file_rows(path: Path) -> Iterator[Row]:
+    stem = re.sub(r"\.(jsonl|json|gz)\b", "", path.name)
+    for number, record in read_jsonl(path):
+        yield Row(f"{path}:{number}", f"{stem}:{number}", record)
+
+
+def load_problems(
+    source: str, *, split: str = "train", style: str = "detailed", per_problem: int = 1
+) -> Loaded:
+    """Read "builtin", a MATH folder or a JSON Lines file (.gz by name) of a format of formats.py.
+
+    `split` and `style` ("detailed", "brief", "both": two examples a problem) are for the built-in set,
+    `per_problem` for PRM800K. Raises FileNotFoundError, or ValueError with file, line, field, expectation.
+    """
+    if source == "builtin":
+        return Loaded(_builtin(split, style), "built-in", [])
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; expected 'builtin', a data file or a MATH folder")
+    rows = _folder_rows(path) if path.is_dir() else _file_rows(path)
+    first = next(rows)  # there is one, else the rows would have raised
+    format = recognize(first.record, first.where)
+
+    def all_rows() -> Iterator[Row]:
+        yield first
+        yield from rows
+
+    problems, notes = read_rows(format, all_rows(), per_problem)
+    return Loaded(problems, format, notes)
+
+
+# --- The contamination guard ----------------------------------------------------------------------
+
+
+def digest(problem: str) -> str:
+    """sha256 of the normalised text, so that the 500 problems themselves need not be shipped."""
+    return hashlib.sha256(normalized(problem).encode()).hexdigest()
+
+
+@functools.cache
+def held_out_digests() -> frozenset[str]:
+    """Digests of the problems that are only ever evaluated: MATH-500 and the built-in test split."""
+    if not DIGESTS.exists():  # without them the guard would silently guard nothing
+        raise FileNotFoundError(f"{DIGESTS}: no such file; it belongs to mathref, install it again")
+    lines = DIGESTS.read_text(encoding="ascii").split("\n")
+    math500 = {line for line in lines if line and not line.startswith("#")}
+    return frozenset(math500 | {digest(p.problem) for p in _builtin("test", "detailed")})
+
+
+def remove_held_out(problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:
+    """Split into (kept, removed): removed are the problems that are held out, by normalised text."""
+    held_out = held_out_digests()
+    kept, removed = [], []
+    for problem in problems:
+        (removed if digest(problem.problem) in held_out else kept).append(problem)
+    return kept, removed
+
+
+# --- Training data --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples to train on, problems to validate on, and lines that say how both came about."""
+
+    train: list[Problem]
+    validation: list[Problem]
+    notes: list[str]
+
+
+def _trainable(problems: list[Problem], source: str, notes: list[str]) -> list[Problem]:
+    """The problems with the held-out ones, those without a solution and exact repeats removed."""
+    kept, removed = remove_held_out(problems)
+    if removed:
+        notes.append(f"{source}: {len(removed)} removed by the contamination guard (held-out problems)")
+    solved = [p for p in kept if p.solution]
+    if len(solved) < len(kept):
+        notes.append(f"{source}: {len(kept) - len(solved)} left out, they have no solution to train on")
+    unique = list({(normalized(p.problem), p.solution): p for p in reversed(solved)}.values())[::-1]
+    if len(unique) < len(solved):
+        notes.append(f"{source}: {len(solved) - len(unique)} repeats of problem and solution left out")
+    if not unique:
+        why = "all problems are held out" if not kept else "no record has a 'solution'"
+        raise ValueError(f"{source}: nothing is left to train on: {why}")
+    return unique
+
+
+def _cut(problems: list[Problem], n_validation: int | None, seed: int) -> tuple[list[Problem], list[Problem]]:
+    """Draw (train, validation): a problem has all its solutions on one side, validation keeps the first."""
+    groups: dict[str, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(normalized(problem.problem), []).append(problem)
+    n = n_validation
+    if n is None:
+        n = min(MAX_VALIDATION, max(1, round(len(groups) / VALIDATION_SHARE))) if len(groups) > 1 else 0
+    if not 0 <= n < len(groups):
+        raise ValueError(
+            f"cannot keep {n} validation problems of {len(groups)}, expected 0 to {len(groups) - 1}"
+        )
+    order = list(groups)
+    random.Random(seed).shuffle(order)
+    return [p for text in order[n:] for p in groups[text]], [groups[text][0] for text in order[:n]]
+
+
+def _numbered(problems: list[Problem]) -> list[Problem]:
+    """Make ids unique where two sources name a problem alike: the second "a" becomes "a#2"."""
+    seen: dict[str, int] = {}
+    unique = []
+    for problem in problems:
+        seen[problem.id] = count = seen.get(problem.id, 0) + 1
+        unique.append(problem if count == 1 else dataclasses.replace(problem, id=f"{problem.id}#{count}"))
+    return unique
+
+
+def training_data(
+    sources: list[str],
+    *,
+    style: str = "detailed",
+    seed: int = 0,
+    n_validation: int | None = None,
+    per_problem: int = 1,
+) -> TrainingData:
+    """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
+
+    The built-in set brings its own validation problems (the first `n_validation` of them; in the detailed
+    style if `style` is "both"); from the files together `n_validation` are drawn, by default min(1000,
+    1/12).
+    """
+    notes: list[str] = []
+    train: list[Problem] = []
+    validation: list[Problem] = []
+    from_files: list[Problem] = []
+    for source in dict.fromkeys(sources):
+        loaded = load_problems(source, style=style, per_problem=per_problem)
+        notes.append(f"{source}: {len(loaded.problems)} examples, format {loaded.format}")
+        notes.extend(f"{source}: {note}" for note in loaded.notes)
+        kept = _trainable(loaded.problems, source, notes)
+        (train if source == "builtin" else from_files).extend(kept)
+    if "builtin" in sources:
+        one_style = "detailed" if style == "both" else style
+        validation = remove_held_out(_builtin("validation", one_style))[0][:n_validation]
+    if from_files:
+        drawn, kept_back = _cut(from_files, n_validation, seed)
+        train, validation = train + drawn, validation + kept_back
+    validated = {normalized(p.problem) for p in validation}
+    apart = [p for p in train if normalized(p.problem) not in validated]
+    if len(apart) < len(train):
+        notes.append(f"{len(train) - len(apart)} left out of training: their problem is a validation problem")
+    notes.append(f"{len(apart)} training examples, {len(validation)} validation problems")
+    return TrainingData(_numbered(apart), _numbered(validation), notes)
+
+
+# --- Samples --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -57,23 +265,6 @@ class SampledProblem:
     subject: str | None = None
 
 
-_KINDS = {str: "text", bool: "true or false", list: "a list", dict: "an object", int: "a whole number"}
-
-
-def _field(record: dict[str, Any], name: str, kind: type, where: str) -> Any:
-    """The value of a field that must be there and of type `kind`; ValueError names place, field and type."""
-    value = record.get(name)
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    if name not in record:
-        raise ValueError(f"{where}: field '{name}' is missing, expected {_KINDS[kind]}")
-    raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected {_KINDS[kind]}")
-
-
-def _optional(record: dict[str, Any], name: str, kind: type, where: str) -> Any:
-    return None if record.get(name) is None else _field(record, name, kind, where)
-
-
 def _number(record: dict[str, Any], name: str, where: str) -> float | None:
     value = record.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
@@ -84,9 +275,9 @@ def _number(record: dict[str, Any], name: str, where: str) -> float | None:
 def _sample(record: Any, reference_answer: str, where: str) -> Sample:
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected an object with field 'text', found {type(record).__name__}")
-    text = _field(record, "text", str, where)
-    answer = _optional(record, "answer", str, where)
-    correct = _optional(record, "correct", bool, where)
+    text = field(record, "text", str, where)
+    answer = optional_field(record, "answer", str, where)
+    correct = optional_field(record, "correct", bool, where)
     if "answer" not in record or correct is None:
         from mathref.grader import extract_answer, is_equivalent  # late: sympy takes most of a second
 
@@ -97,8 +288,8 @@ def _sample(record: Any, reference_answer: str, where: str) -> Sample:
         answer,
         correct,
         logprob=_number(record, "logprob", where),
-        tokens=_optional(record, "tokens", int, where),
-        finish_reason=_optional(record, "finish_reason", str, where) or "unknown",
+        tokens=optional_field(record, "tokens", int, where),
+        finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
         score=_number(record, "score", where),
     )
 
@@ -107,28 +298,20 @@ def _sampled_problem(record: dict[str, Any], where: str) -> SampledProblem:
     if "samples" not in record and "problem" in record:
         raise ValueError(f"{where}: field 'samples' is missing: this looks like a problem file; "
                          "`python sample.py` makes samples of it")  # fmt: skip
-    answer = _field(record, "answer", str, where)
-    samples = _field(record, "samples", list, where)
+    answer = field(record, "answer", str, where)
+    samples = field(record, "samples", list, where)
     return SampledProblem(
-        id=_field(record, "id", str, where),
-        problem=_field(record, "problem", str, where),
+        id=field(record, "id", str, where),
+        problem=field(record, "problem", str, where),
         answer=answer,
         samples=tuple(_sample(s, answer, f"{where}: sample {i}") for i, s in enumerate(samples)),
-        level=_optional(record, "level", int, where),
-        subject=_optional(record, "subject", str, where),
+        level=optional_field(record, "level", int, where),
+        subject=optional_field(record, "subject", str, where),
     )
 
 
-def _unique(seen: dict[str, int], id: str, path: Path, number: int) -> None:
-    if id in seen:
-        raise ValueError(
-            f"{path}:{number}: id '{id}' is already on line {seen[id]}; every id must occur once"
-        )
-    seen[id] = number
-
-
 def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]]:
-    """Read a samples file: the meta line ({} where a foreign file has none) and the problems in file order."""
+    """Read a samples file: its meta line ({} where a foreign file has none) and its problems, in order."""
     path = Path(path)
     meta: dict[str, Any] = {}
     problems: list[SampledProblem] = []
@@ -138,10 +321,13 @@ def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]
         if "meta" in record and "samples" not in record:
             if number > 1:
                 raise ValueError(f"{where}: a second meta line; samples of two runs belong in two files")
-            meta = _field(record, "meta", dict, where)
+            meta = field(record, "meta", dict, where)
             continue
-        problems.append(_sampled_problem(record, where))
-        _unique(seen, problems[-1].id, path, number)
+        problem = _sampled_problem(record, where)
+        if problem.id in seen:
+            raise ValueError(f"{where}: id '{problem.id}' is already on line {seen[problem.id]}")
+        seen[problem.id] = number
+        problems.append(problem)
     return meta, problems
 
 
@@ -159,10 +345,10 @@ def _sample_record(problem: SampledProblem) -> dict[str, Any]:
 
 
 class SamplesFile:
-    """A samples file under construction: whole lines are appended, and a killed run continues at the next problem.
+    """A samples file that grows by whole lines, so that a killed run continues at the next problem.
 
-    Opening an existing file keeps its lines if its meta equals `meta` (then `done` holds the ids that are there)
-    and refuses it otherwise; `overwrite=True` starts anew. Use it as a context manager.
+    Opening an existing file keeps its lines if its meta equals `meta` (`done` then holds the ids that are
+    there) and refuses it otherwise; `overwrite=True` starts anew. Use it as a context manager.
     """
 
     def __init__(self, path: str | Path, meta: dict[str, Any], overwrite: bool = False) -> None:
@@ -206,3 +392,52 @@ class SamplesFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+# --- python -m mathref.data -----------------------------------------------------------------------
+
+
+def _parse_args(argv: list[str] | None) -> argparse.Namespace:
+    from mathref.fetch import DATASETS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m mathref.data", description="Data sets: fetch, check, guard."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetch = commands.add_parser("fetch", help="download a public data set and verify its sha256")
+    fetch.add_argument(
+        "name", choices=list(DATASETS), help="; ".join(f"{k}: {v.about}" for k, v in DATASETS.items())
+    )
+    fetch.add_argument("--to", default="data", help="folder for the files (default: data)")
+    fetch.add_argument("--base-url", help="take the files, under the same names, from a mirror of yours")
+    check = commands.add_parser("check", help="say what a data file holds")
+    check.add_argument("file", help="a data file, a MATH folder or builtin")
+    digests = commands.add_parser("digests", help="print the contamination guard's digests of a problem file")
+    digests.add_argument("file", help="the held-out problems, e.g. MATH-500's test.jsonl")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command `python -m mathref.data`."""
+    args = _parse_args(argv)
+    if args.command == "fetch":
+        from mathref.fetch import fetch
+
+        for path in fetch(args.name, Path(args.to), base_url=args.base_url):
+            print(f"wrote {path}")
+    elif args.command == "check":
+        loaded = load_problems(args.file)
+        held_out = len(remove_held_out(loaded.problems)[1])
+        solved = sum(p.solution is not None for p in loaded.problems)
+        print(
+            f"{args.file}: {len(loaded.problems)} problems, {solved} with a solution, format {loaded.format}"
+        )
+        print(*loaded.notes, f"{held_out} are held out: training would leave them out", sep="\n")
+    else:
+        print(*sorted({digest(p.problem) for p in load_problems(args.file).problems}), sep="\n")
+
+
+if __name__ == "__main__":
+    from mathref.runs import run_command
+
+    sys.exit(run_command(main))

@@ -1,0 +1,311 @@
+r"""The record shapes of the public data sets, each turned into the one record `Problem`.
+
+Paper: section 3: MATH and PRM800K, and the selection of PRM800K solutions as training targets.
+Choices: every solution ends in the answer format of the built-in set, "The answer is \boxed{x}." PRM800K's
+"# Answer" block and GSM8K's "#### x" are rewritten to it, and it is added where the last \boxed of a
+solution is not its answer; MATH solutions stay as they are. Of PRM800K, solutions that reach the right
+answer without a step rated -1 are kept, at most `per_problem` a problem (default 1), the first in the file.
+The paper is silent on both points [P].
+
+    MATH      {"problem", "solution", "level": "Level 3", "type": "Algebra"}, the answer is in the last \boxed
+    MATH-500  {"problem", "solution", "answer", "level": 3, "subject", "unique_id": "test/algebra/1.json"}
+    GSM8K     {"question", "answer": "2+3=<<2+3=5>>5 eggs\n#### 5"}
+    PRM800K   {"question": {"problem", "ground_truth_answer"}, "label": {"finish_reason": "solution", "steps":
+               [{"completions": [{"text", "rating": 1}], "human_completion": null, "chosen_completion": 0}]}}
+    judged    {"problem", "solution", "answer", "gold", "correct": true}
+    plain     {"problem" or "question", "answer"} and, if known, "solution", "id", "level", "subject"
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+# The block that ends a PRM800K solution: a heading line, then the bare answer.
+ANSWER_BLOCK = re.compile(r"\n*#[ \t]*Answer[ \t]*\n+(.+?)\s*\Z", re.DOTALL)
+# GSM8K's calculator annotations, as in "48/2 = <<48/2=24>>24".
+CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+
+
+@dataclass(frozen=True)
+class Problem:
+    r"""A problem with its reference answer; `solution` is the training target X, answer included."""
+
+    id: str
+    problem: str
+    answer: str
+    solution: str | None = None
+    level: int | None = None
+    subject: str | None = None
+
+
+class Row(NamedTuple):
+    """One record of a file: where it stands (for errors), the id it has if it brings none, and itself."""
+
+    where: str
+    default_id: str
+    record: dict[str, Any]
+
+
+Selection = tuple[list[Problem], list[str]]  # what a reader keeps, and lines that say what it left out
+
+
+# --- Fields ---------------------------------------------------------------------------------------
+
+_KINDS = {str: "text", bool: "true or false", list: "a list", dict: "an object", int: "a whole number"}
+
+
+def field(record: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    """The value of a field that must be there and of type `kind`; ValueError names place, field and type."""
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: {json.dumps(record)[:60]}, expected an object with field '{name}'")
+    value = record.get(name)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    if name not in record:
+        raise ValueError(f"{where}: field '{name}' is missing, expected {_KINDS[kind]}")
+    raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected {_KINDS[kind]}")
+
+
+def optional_field(record: dict[str, Any], name: str, kind: type, where: str) -> Any:
+    """As `field`, but None where the field is missing or null."""
+    return None if isinstance(record, dict) and record.get(name) is None else field(record, name, kind, where)
+
+
+def text_field(record: dict[str, Any], name: str, where: str) -> str:
+    """A text with something in it, stripped of the white space around it."""
+    text = field(record, name, str, where).strip()
+    if not text:
+        raise ValueError(f"{where}: field '{name}' is empty, expected text")
+    return text
+
+
+def _answer_field(record: dict[str, Any], name: str, where: str) -> str:
+    """A reference answer, which may be empty; foreign files often hold it as a JSON number."""
+    value = record.get(name)
+    return str(value) if type(value) in (int, float) else field(record, name, str, where).strip()
+
+
+def _level(record: dict[str, Any], where: str) -> int | None:
+    """3, "3" and MATH's "Level 3" are level 3; null and MATH's "Level ?" (two problems) are unknown."""
+    value = record.get("level")
+    if value is None or value == "Level ?":
+        return None
+    digits = re.fullmatch(r"(?:Level )?(\d+)", str(value).strip())
+    if not digits or isinstance(value, bool):
+        raise ValueError(
+            f"{where}: field 'level' is {json.dumps(value)[:60]}, expected a number or 'Level 3'"
+        )
+    return int(digits[1])
+
+
+def _subject(record: dict[str, Any], where: str) -> str | None:
+    return optional_field(record, "subject", str, where) or optional_field(record, "type", str, where)
+
+
+def _id(record: dict[str, Any], where: str) -> str | None:
+    value = record["id"] if record.get("id") is not None else record.get("unique_id")
+    return str(value) if type(value) is int else optional_field({"id": value}, "id", str, where)
+
+
+def _claim(seen: dict[str, str], id: str, where: str) -> str:
+    if id in seen:
+        raise ValueError(f"{where}: id '{id}' is already at {seen[id]}; every id must occur once")
+    seen[id] = where
+    return id
+
+
+# --- Answers --------------------------------------------------------------------------------------
+
+
+def normalized(text: str) -> str:
+    """Letters and digits only, lower case: what two spellings of one problem text have in common."""
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def boxed_answer(solution: str, where: str) -> str:
+    r"""The answer in the last \boxed of a reference solution; ValueError if there is none."""
+    from mathref.grader import extract_answer  # late: reading other formats needs no grader
+
+    if "\\boxed{}" in solution:
+        return ""
+    answer = extract_answer(solution) if "\\boxed" in solution or "\\fbox" in solution else None
+    if answer is None:
+        raise ValueError(
+            f"{where}: no field 'answer', and no \\boxed{{...}} in field 'solution' to take it from"
+        )
+    return answer
+
+
+def with_answer(solution: str, answer: str) -> str:
+    r"""The solution ending in its answer in the one format, "# Answer" blocks rewritten.
+
+    A solution whose last \boxed holds the answer stays as it is; a box in the middle may hold something else.
+    """
+    steps = ANSWER_BLOCK.sub("", solution).strip()
+    box = steps.rfind("\\boxed")
+    if box >= 0 and answer in steps[box:]:
+        return steps
+    return f"{steps}\nThe answer is \\boxed{{{answer}}}.".lstrip()
+
+
+# --- Readers, one a format ------------------------------------------------------------------------
+
+
+def read_gsm8k(rows: Iterable[Row]) -> Selection:
+    """GSM8K: calculator annotations removed, the number after #### is the answer, without its commas."""
+    problems = []
+    for where, default_id, record in rows:
+        steps, marker, answer = text_field(record, "answer", where).rpartition("####")
+        answer = answer.strip().replace(",", "")
+        if not marker or not answer:
+            raise ValueError(f"{where}: field 'answer' does not end in a line '#### number', as GSM8K does")
+        solution = with_answer(CALCULATOR.sub("", steps), answer)
+        problems.append(Problem(default_id, text_field(record, "question", where), answer, solution))
+    return problems, []
+
+
+def read_plain(rows: Iterable[Row]) -> Selection:
+    """MATH, MATH-500 and files of their shape; a missing `answer` is the last boxed one of the solution.
+
+    Two problems of MATH have the empty answer (number_theory/7115 and 7117): such a one cannot be graded.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    empty: list[str] = []
+    for where, default_id, record in rows:
+        name = "question" if "question" in record and "problem" not in record else "problem"
+        problem = text_field(record, name, where)
+        solution = None if record.get("solution") is None else text_field(record, "solution", where)
+        if record.get("answer") is not None or solution is None:
+            answer = _answer_field(record, "answer", where)
+        else:
+            answer = boxed_answer(solution, where)
+        if not answer:
+            empty.append(where)
+            continue
+        id = _claim(seen, _id(record, where) or default_id, where)
+        target = None if solution is None else with_answer(solution, answer)
+        problems.append(Problem(id, problem, answer, target, _level(record, where), _subject(record, where)))
+    return problems, [f"{len(empty)} left out: the answer is empty ({empty[0]})"] if empty else []
+
+
+def read_judged(rows: Iterable[Row]) -> Selection:
+    """Model-written solutions with a verdict: those marked `"correct": true`, also several of a problem."""
+    problems: list[Problem] = []
+    seen: Counter[str] = Counter()
+    left_out = 0
+    for where, default_id, record in rows:
+        problem, gold = text_field(record, "problem", where), _answer_field(record, "gold", where)
+        solution = text_field(record, "solution", where)
+        if not optional_field(record, "correct", bool, where):  # null: nobody is sure
+            left_out += 1
+            continue
+        answer = _answer_field(record, "answer", where)
+        id = optional_field(record, "unique_id", str, where) or default_id
+        seen[id] += 1  # the id names the problem, so its further solutions are numbered
+        id = id if seen[id] == 1 else f"{id}#{seen[id]}"
+        target = with_answer(solution, answer)
+        problems.append(Problem(id, problem, gold, target, _level(record, where), _subject(record, where)))
+    return problems, [f"{left_out} solutions left out: not marked correct"] if left_out else []
+
+
+def _trajectory(label: dict[str, Any], where: str) -> tuple[list[str], bool]:
+    """The chosen texts of a PRM800K label, up to a step without a choice; and whether one is rated -1."""
+    texts, bad = [], False
+    for number, step in enumerate(field(label, "steps", list, where)):
+        here = f"{where}: step {number}"
+        chosen = optional_field(step, "chosen_completion", int, here)
+        human = step.get("human_completion")
+        if chosen is not None:
+            completions = field(step, "completions", list, here)
+            if not 0 <= chosen < len(completions):
+                raise ValueError(
+                    f"{here}: field 'chosen_completion' is {chosen} of {len(completions)} completions"
+                )
+            texts.append(field(completions[chosen], "text", str, here))
+            bad = bad or completions[chosen].get("rating") == -1
+        elif human is not None:
+            texts.append(field(human, "text", str, here) if isinstance(human, dict) else str(human))
+        else:
+            break
+    return [text.strip() for text in texts], bad
+
+
+def _prm800k_target(record: dict[str, Any], where: str) -> tuple[str | None, str]:
+    """(target X, "") of one labelled solution, or (None, why it is left out)."""
+    from mathref.grader import is_equivalent  # late: sympy takes most of a second
+
+    question, label = field(record, "question", dict, where), field(record, "label", dict, where)
+    reference_answer = _answer_field(question, "ground_truth_answer", f"{where}: question")
+    if field(label, "finish_reason", str, f"{where}: label") != "solution":
+        return None, "unfinished or found wrong"
+    texts, bad = _trajectory(label, f"{where}: label")
+    if bad:
+        return None, "a chosen step is rated -1"
+    solution = "\n".join(texts)
+    block = ANSWER_BLOCK.search(solution)
+    if not block:
+        return None, "no '# Answer' at the end"
+    if not is_equivalent(block[1], reference_answer):
+        return None, "the answer does not grade as correct"
+    return with_answer(solution, block[1]), ""
+
+
+def read_prm800k(rows: Iterable[Row], per_problem: int = 1) -> Selection:
+    """PRM800K phase 1 and 2: the selection of training targets that the module's docstring states."""
+    problems: list[Problem] = []
+    targets: dict[str, list[str]] = {}  # by problem
+    left_out: Counter[str] = Counter()
+    for where, default_id, record in rows:
+        question = field(record, "question", dict, where)
+        problem = text_field(question, "problem", f"{where}: question")
+        kept = targets.setdefault(normalized(problem), [])
+        if len(kept) >= per_problem:  # before grading, which costs most
+            left_out[f"beyond {per_problem} a problem"] += 1
+            continue
+        target, reason = _prm800k_target(record, where)
+        if target is None or target in kept:
+            left_out[reason or "repeats"] += 1
+            continue
+        kept.append(target)
+        answer = _answer_field(question, "ground_truth_answer", f"{where}: question")
+        problems.append(Problem(default_id, problem, answer, target))
+    return problems, [f"{n} solutions left out: {reason}" for reason, n in left_out.most_common()]
+
+
+def recognize(record: dict[str, Any], where: str) -> str:
+    """The name of the format a file's first record is in; ValueError says which shapes are known."""
+    if "samples" in record or "meta" in record:
+        raise ValueError(
+            f"{where}: this is a samples file, expected problems; samples go to evaluate.py, to rerank.py "
+            "--samples and to train.py --samples"
+        )
+    if "question" in record and "label" in record:
+        return "PRM800K"
+    if "question" in record and "####" in str(record.get("answer")):
+        return "GSM8K"
+    if {"problem", "solution", "gold", "correct"} <= record.keys():
+        return "judged solutions"
+    if {"problem", "solution", "answer", "unique_id"} <= record.keys():
+        return "MATH with answers"
+    if {"problem", "solution", "type"} <= record.keys():
+        return "MATH"
+    if ("problem" in record or "question" in record) and ("answer" in record or "solution" in record):
+        return "problem/answer"
+    raise ValueError(
+        f"{where}: no known format (fields {', '.join(list(record)[:8]) or 'none'}); expected at least "
+        "'problem' and 'answer', or the records of MATH, GSM8K or PRM800K"
+    )
+
+
+def read_rows(format: str, rows: Iterable[Row], per_problem: int = 1) -> Selection:
+    """Read the rows of a file whose first record was recognised as `format`."""
+    if format == "PRM800K":
+        return read_prm800k(rows, per_problem)
+    readers = {"GSM8K": read_gsm8k, "judged solutions": read_judged}
+    return readers.get(format, read_plain)(rows)
