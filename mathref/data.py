@@ -344,6 +344,9 @@ def _sample_record(problem: SampledProblem) -> dict[str, Any]:
     return record
 
 
+_OTHER_OUT = "name another --out, or use --overwrite"
+
+
 class SamplesFile:
     """A samples file that grows by whole lines, so that a killed run continues at the next problem.
 
@@ -355,33 +358,37 @@ class SamplesFile:
         self.path = Path(path)
         self.meta: dict[str, Any] = json.loads(json.dumps(meta))  # as it reads back: tuples become lists
         self.done: set[str] = set()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._compress = self.path.suffix == ".gz"
         if self.path.is_dir():
             raise ValueError(f"{self.path}: is a folder, expected the name of a samples file")
-        if not overwrite and self.path.exists():
-            drop_partial_line(self.path)
         if overwrite or not self.path.exists() or self.path.stat().st_size == 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.path) as file:
-                append_jsonl(file, [{"meta": self.meta}])
+                append_jsonl(file, [{"meta": self.meta}], compress=self._compress)
         else:
-            there, problems = read_samples(self.path)
-            self._check_meta(there)
-            self.done = {problem.id for problem in problems}
+            self._check_meta()  # before anything is cut off: it may be a file of another kind
+            drop_partial_line(self.path)
+            self.done = {problem.id for problem in read_samples(self.path)[1]}
         self._file: IO[bytes] = open(self.path, "ab")
 
-    def _check_meta(self, there: dict[str, Any]) -> None:
+    def _check_meta(self) -> None:
+        there = next(read_jsonl(self.path))[1].get("meta")
+        if not isinstance(there, dict):
+            raise ValueError(
+                f"{self.path}: does not begin with a meta line, so it is not added to; {_OTHER_OUT}"
+            )
         differing = [k for k in {**there, **self.meta} if there.get(k) != self.meta.get(k)]
         if differing:
             key = differing[0]
             rest = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
             raise ValueError(
                 f"{self.path}: holds samples of another run ({key} is {json.dumps(there.get(key))} there, "
-                f"{json.dumps(self.meta.get(key))} here{rest}); name another --out, or use --overwrite"
+                f"{json.dumps(self.meta.get(key))} here{rest}); {_OTHER_OUT}"
             )
 
     def append(self, problems: list[SampledProblem]) -> None:
         """Write finished problems; when this returns they are on the disk."""
-        append_jsonl(self._file, [_sample_record(problem) for problem in problems])
+        append_jsonl(self._file, [_sample_record(p) for p in problems], compress=self._compress)
         self.done.update(problem.id for problem in problems)
 
     def close(self) -> None:

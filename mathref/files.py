@@ -3,7 +3,8 @@
 Paper: none; this is the ground under checkpoints, metrics and samples files.
 Choices: a file is written under a temporary name in its own folder, flushed to the disk (fsync) and renamed,
 so that a reader sees the old file or the new one, never half of it. Appended files (metrics, samples) grow by
-whole lines; what a kill leaves of a last line is cut off before the next append (`drop_partial_line`).
+whole lines; what a kill leaves of a last line is cut off before the next append (`drop_partial_line`). A file
+whose name ends in .gz grows by whole gzip members, which any gzip reader takes as one stream.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import gzip
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -20,8 +22,10 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open `path` for writing bytes; the file appears whole when the block ends, or not at all on an error."""
+    """Open `path` for writing bytes; the file appears whole when the block ends, not at all on an error."""
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder, to write {path.name} into")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -58,15 +62,15 @@ def read_json(path: str | Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, record) of a JSON Lines file, gzip'd if its name ends in .gz.
 
-    Blank lines are passed over. Raises FileNotFoundError, or ValueError naming file and line for a line that is
-    not a JSON object and for a file without any record.
+    Blank lines are passed over. Raises FileNotFoundError, or ValueError naming file and line for a line that
+    is not a JSON object and for a file without any record.
     """
     path = Path(path)
     if path.is_dir():
@@ -81,36 +85,63 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 if line.strip():
                     found = True
                     yield number, _parse_line(path, number, line)
-    except (OSError, EOFError) as error:  # gzip reports a damaged archive as one of the two
+    except (OSError, EOFError, zlib.error) as error:  # gzip reports a damaged archive as one of the three
         raise ValueError(f"{path}: cannot be read after line {number} ({error})") from None
     if not found:
         raise ValueError(f"{path}: the file is empty, expected one JSON object a line")
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    if number == 1 and line.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path}: is a Git LFS pointer, not the data; download the file that it stands for")
     try:
-        record = json.loads(line.decode("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        # A byte order mark may open a file from Windows. ValueError covers bad JSON, bad UTF-8 and an integer
+        # of more digits than Python converts.
+        record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}:{number}: not JSON ({error}); expected one JSON object a line") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}")
     return record
 
 
+def _end_of_last_line(file: IO[bytes], size: int) -> int:
+    """Offset behind the last newline, searched from the end: samples files are large."""
+    end = size
+    while end:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _end_of_last_member(file: IO[bytes]) -> int:
+    """Offset behind the last gzip member that is whole."""
+    end = position = 0
+    member = zlib.decompressobj(wbits=31)  # 31: a gzip header is expected
+    while block := file.read(65536):
+        position += len(block)
+        try:
+            while block:
+                member.decompress(block)
+                block = member.unused_data  # what follows the end of this member
+                if member.eof:
+                    end = position - len(block)
+                    member = zlib.decompressobj(wbits=31)
+        except zlib.error:
+            break
+    return end
+
+
 def drop_partial_line(path: str | Path) -> int:
-    """Cut off a last line that has no newline, as a kill leaves it; return the number of bytes cut."""
+    """Cut off a last line (.gz: a last member) that a kill left unfinished; return the bytes cut."""
     path = Path(path)
     size = path.stat().st_size
-    kept = size
     with open(path, "rb+") as file:
-        while kept:
-            start = max(0, kept - 65536)
-            file.seek(start)
-            newline = file.read(kept - start).rfind(b"\n")
-            if newline >= 0:
-                kept = start + newline + 1
-                break
-            kept = start
+        kept = _end_of_last_member(file) if path.suffix == ".gz" else _end_of_last_line(file, size)
         if kept < size:
             file.truncate(kept)
             file.flush()
@@ -118,9 +149,15 @@ def drop_partial_line(path: str | Path) -> int:
     return size - kept
 
 
-def append_jsonl(file: IO[bytes], records: list[dict[str, Any]]) -> None:
-    """Append records as whole lines and hand them to the disk before returning."""
-    file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+def append_jsonl(file: IO[bytes], records: list[dict[str, Any]], *, compress: bool = False) -> None:
+    """Append records as whole lines (as one gzip member) and hand them to the disk before returning."""
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    try:
+        lines = text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which a foreign file may hold; JSON can escape it
+        lines = "".join(json.dumps(record) + "\n" for record in records).encode()
+    if lines:
+        file.write(gzip.compress(lines) if compress else lines)
     file.flush()
     os.fsync(file.fileno())
 
@@ -128,7 +165,11 @@ def append_jsonl(file: IO[bytes], records: list[dict[str, Any]]) -> None:
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
 
 
 def _digest(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest

@@ -1,0 +1,221 @@
+"""Tests of mathref.files: nothing is half-written, and every broken line is named."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mathref.files import (
+    append_jsonl,
+    atomic_write,
+    drop_partial_line,
+    read_json,
+    read_jsonl,
+    sha256,
+    write_json,
+)
+
+# What JSON can hold, half of a surrogate pair included: a foreign engine may write one.
+TEXTS = st.text(st.characters(codec="utf-8") | st.just("\ud83d"), max_size=20)
+RECORDS = st.dictionaries(TEXTS, TEXTS | st.integers(-(2**60), 2**60) | st.none(), max_size=4)
+
+
+def read(path: Path) -> list[dict]:
+    return [record for _, record in read_jsonl(path)]
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+# --- atomic_write, write_json, read_json --------------------------------------------------------------
+
+
+def test_atomic_write_replaces_the_whole_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", "old and long")
+    with atomic_write(path) as file:
+        file.write(b"new")
+        assert path.read_bytes() == b"old and long"  # a reader still sees the old one
+    assert path.read_bytes() == b"new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_atomic_write_leaves_nothing_behind_on_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(RuntimeError), atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_atomic_write_survives_a_kill(tmp_path: Path) -> None:
+    """A process that dies in the middle of writing leaves the old file as it was."""
+    path = write(tmp_path / "a.json", '{"step": 1}')
+    code = (
+        "import os, signal, sys\nfrom mathref.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
+        "    file.write(b'{\"step\"'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=root, timeout=60)
+    assert done.returncode != 0
+    assert read_json(path) == {"step": 1}
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder, to write a\.json into"):
+        write_json(tmp_path / "nowhere" / "a.json", {})
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    value = {"π": [1, 2.5, None, True], "text": "a\nb"}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert (tmp_path / "a.json").read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100000, b"1" * 5000])
+def test_broken_json_names_the_file(tmp_path: Path, content: bytes) -> None:
+    path = write(tmp_path / "a.json", content)
+    with pytest.raises(ValueError, match=r"a\.json: not valid JSON"):
+        read_json(path)
+
+
+def test_missing_json(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"a\.json: no such file"):
+        read_json(tmp_path / "a.json")
+
+
+# --- read_jsonl ---------------------------------------------------------------------------------------
+
+
+def test_lines_are_numbered_and_blank_ones_passed_over(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"a": 1}\n\n  \r\n{"a": 2}\r\n{"a": 3}')
+    assert list(read_jsonl(path)) == [(1, {"a": 1}), (4, {"a": 2}), (5, {"a": 3})]
+
+
+def test_gzip_by_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl.gz", gzip.compress(b'{"a": 1}\n{"a": 2}\n'))
+    assert read(path) == [{"a": 1}, {"a": 2}]
+
+
+def test_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    """A file saved by an editor of Windows begins with one; its first line used to be refused."""
+    assert read(write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"a": 1}\n')) == [{"a": 1}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{", b"nonsense", b"\xff", b"[1]", b'"text"', b"null", b"[" * 100000, b'{"a": ' + b"1" * 5000 + b"}"],
+    ids=["cut", "word", "not UTF-8", "list", "text", "null", "deep", "5000 digits"],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: bytes) -> None:
+    """The 5000 digits used to escape with Python's own message, without file and line."""
+    path = write(tmp_path / "a.jsonl", b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: .*JSON object") as error:
+        read(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"a\.jsonl: the file is empty"):
+        read(write(tmp_path / "a.jsonl", content))
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"a\.jsonl: no such file"):
+        read(tmp_path / "a.jsonl")
+    with pytest.raises(ValueError, match="is a folder"):
+        read(tmp_path)
+
+
+def test_a_git_lfs_pointer_is_recognised(tmp_path: Path) -> None:
+    """What a clone without Git LFS holds in place of the PRM800K files."""
+    path = write(tmp_path / "a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(ValueError, match=r"a\.jsonl: is a Git LFS pointer"):
+        read(path)
+
+
+PACKED = gzip.compress("".join(f'{{"a": {i}}}\n' for i in range(5000)).encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [PACKED[:-4], PACKED[: len(PACKED) // 2], PACKED[:40] + b"\x00" * 40 + PACKED[80:], b'{"a": 1}\n'],
+    ids=["tail cut", "half", "damaged", "not gzip"],
+)
+def test_a_damaged_gzip_file_is_named(tmp_path: Path, content: bytes) -> None:
+    """Damage inside the deflate stream is a zlib.error, which used to escape without the file's name."""
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz:? ?(cannot be read|\d+: not JSON|: cannot)"):
+        read(write(tmp_path / "a.jsonl.gz", content))
+
+
+# --- append_jsonl, drop_partial_line ------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(records=st.lists(RECORDS, min_size=1, max_size=5), compress=st.booleans())
+def test_appended_records_read_back(
+    tmp_path_factory: pytest.TempPathFactory, records: list[dict], compress: bool
+) -> None:
+    """Whatever the text: a lone surrogate used to stop the run with UnicodeEncodeError."""
+    path = tmp_path_factory.mktemp("files") / ("a.jsonl.gz" if compress else "a.jsonl")
+    with open(path, "ab") as file:
+        for record in records:
+            append_jsonl(file, [record], compress=compress)
+        append_jsonl(file, [], compress=compress)
+    assert read(path) == records
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_every_kill_leaves_whole_lines(tmp_path: Path, compress: bool) -> None:
+    """Cut the file at every byte: kept is every line that was whole, and appending goes on from there."""
+    name = "a.jsonl.gz" if compress else "a.jsonl"
+    records = [{"a": i, "text": "x" * i} for i in range(4)]
+    ends = [0]
+    path = tmp_path / name
+    with open(path, "ab") as file:
+        for record in records:
+            append_jsonl(file, [record], compress=compress)
+            ends.append(path.stat().st_size)
+    whole = path.read_bytes()
+    for cut in range(1, len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        n = sum(end <= cut for end in ends[1:])
+        assert drop_partial_line(path) == cut - ends[n]
+        with open(path, "ab") as file:
+            append_jsonl(file, [{"more": True}], compress=compress)
+        assert read(path) == [*records[:n], {"more": True}]
+
+
+def test_a_long_partial_line_is_cut(tmp_path: Path) -> None:
+    """Longer than one block of the backward search."""
+    path = write(tmp_path / "a.jsonl", b'{"a": 1}\n' + b"x" * 200_000)
+    assert drop_partial_line(path) == 200_000
+    assert path.read_bytes() == b'{"a": 1}\n'
+
+
+def test_sha256(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 9000
+    assert sha256(write(tmp_path / "a", content)) == hashlib.sha256(content).hexdigest()
+    # A published value: FIPS 180-2, appendix B.1.
+    published = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256(write(tmp_path / "b", "abc")) == published
+
+
+def test_append_is_valid_json_lines(tmp_path: Path) -> None:
+    with open(tmp_path / "a.jsonl", "wb") as file:
+        append_jsonl(file, [{"a": "line\nbreak"}, {"b": "\u2028 π"}])
+    lines = (tmp_path / "a.jsonl").read_bytes().split(b"\n")
+    assert [json.loads(line) for line in lines[:-1]] == [{"a": "line\nbreak"}, {"b": "\u2028 π"}]
+    assert "π".encode() in lines[1]  # readable, not escaped
