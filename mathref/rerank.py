@@ -51,7 +51,7 @@ def cluster(
     """Group N answers into clusters of equivalent ones, the largest first.
 
     Returns tuples of indices into `answers`. Clusters of one size stand in the order in which their first
-    members were sampled; None is in no cluster. Example: ["1/2", "3", None, "0.5", "4"] -> [(0, 3), (1,),
+    members were sampled; None and blank answers are in no cluster. Example: ["1/2", "3", None, "0.5", "4"] -> [(0, 3), (1,),
     (4,)]. With another `equivalent` than the grader's, pass `canonical=None` or the key function that
     belongs to it: equal keys must mean equal answers, a key of None says nothing.
 
@@ -60,7 +60,7 @@ def cluster(
     clusters: list[list[int]] = []
     home: dict[Hashable, list[int]] = {}  # text or canonical form of an earlier answer -> its cluster
     for i, answer in enumerate(answers):
-        if answer is None:
+        if answer is None or not answer.strip():
             continue
         text = ("text", answer)
         names = [text] if text in home else _names(answer, canonical)

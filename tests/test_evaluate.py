@@ -1,0 +1,210 @@
+"""evaluate.py end to end on small files: the numbers against hand-computed ones, the joins, and bad input."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evaluate
+from mathref.runs import run_command
+
+ROOT = Path(evaluate.__file__).parent
+
+
+def problem_line(number: int, answers: str, *, level: int | None = None, subject: str | None = None) -> dict:
+    """One line of a samples file; each letter of `answers` is one sample: "A" is right, "-" has no answer."""
+    samples = [
+        {
+            "text": "" if letter == "-" else f"So it is \\boxed{{{letter}}}.",
+            "answer": None if letter == "-" else letter,
+            "correct": letter == "A",
+            "logprob": -1.0,
+            "tokens": 10,
+            "finish_reason": "length" if letter == "-" else "stop",
+        }
+        for letter in answers
+    ]
+    line: dict[str, Any] = {"id": f"p{number}", "problem": f"Problem {number}", "answer": "A"}
+    line |= {"level": level, "subject": subject, "samples": samples}
+    return {key: value for key, value in line.items() if value is not None}
+
+
+def write(path: Path, lines: list[dict], meta: dict | None = None) -> str:
+    records = [{"meta": meta}, *lines] if meta else lines
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return str(path)
+
+
+def run(*argv: str) -> int:
+    return run_command(evaluate.main, list(argv))
+
+
+@pytest.fixture
+def sampled(tmp_path: Path) -> str:
+    """Three problems of four samples: a clear vote, a vote that fails, and one without any right answer."""
+    lines = [
+        problem_line(1, "AAB-", level=1, subject="Algebra"),
+        problem_line(2, "BBAC", level=1, subject="Algebra"),
+        problem_line(3, "CC--", level=5, subject="Geometry"),
+    ]
+    return write(tmp_path / "s.jsonl", lines, {"model": "ssft", "model_digest": "d1", "temperature": 0.9})
+
+
+@pytest.fixture
+def greedy(tmp_path: Path) -> str:
+    lines = [problem_line(3, "A"), problem_line(1, "A"), problem_line(2, "B")]
+    return write(tmp_path / "g.jsonl", lines, {"model": "ssft", "model_digest": "d1", "temperature": 0})
+
+
+def numbers(tmp_path: Path, *argv: str) -> dict[str, Any]:
+    out = tmp_path / "out.json"
+    assert run(*argv, "--json", str(out)) == 0
+    return json.loads(out.read_text())
+
+
+def test_the_metrics_by_hand(tmp_path: Path, sampled: str) -> None:
+    """mean (2 + 1 + 0) / 12; Maj1: 1, 0, 0; Maj8: 1, 1, 0; Pass@2: 5/6, 1/2, 0; Pass@4: 1, 1, 0."""
+    (system,) = numbers(tmp_path, sampled)["systems"]
+    values = {name: metric["value"] for name, metric in system["metrics"].items()}
+    assert values == pytest.approx(
+        {"mean@4": 1 / 4, "Maj1@4": 1 / 3, "Maj8@4": 2 / 3, "Pass@2": 4 / 9, "Pass@4": 2 / 3}
+    )
+    assert all(metric["low"] <= metric["value"] <= metric["high"] for metric in system["metrics"].values())
+    assert system["files"][0]["truncated"] == system["files"][0]["no_answer"] == 3 / 12
+    assert system["by_level"]["1"]["problems"] == 2 and system["by_level"]["1"]["Maj1@4"]["value"] == 0.5
+    assert system["by_subject"]["Geometry"]["Pass@4"]["value"] == 0.0
+    assert system["cluster_curve"]["1"]["share"] == 6 / 12  # AA, BB, CC
+    assert system["k_curve"]["1"]["maj"]["value"] == pytest.approx(1 / 4)
+    assert system["k_curve"]["4"]["maj"]["value"] == pytest.approx(1 / 3)
+
+
+def test_a_greedy_file_joins_the_samples_of_its_model(
+    tmp_path: Path, sampled: str, greedy: str, capsys: pytest.CaptureFixture
+) -> None:
+    (system,) = numbers(tmp_path, greedy, sampled)["systems"]
+    assert system["metrics"]["Pass@1"]["value"] == pytest.approx(2 / 3)
+    assert system["metrics"]["Pass@4"]["value"] == pytest.approx(2 / 3)
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("ssft "))
+    assert "66.7 (" in row and "25.0 (" in row  # Pass@1 and mean@N share a line
+
+
+def test_another_models_greedy_file_stays_apart(tmp_path: Path, sampled: str) -> None:
+    lines = [problem_line(n, "A") for n in (1, 2, 3)]
+    other = write(tmp_path / "o.jsonl", lines, {"model": "tiny", "model_digest": "d2", "temperature": 0})
+    names = [system["system"] for system in numbers(tmp_path, sampled, other)["systems"]]
+    assert names == ["ssft", "tiny"]
+
+
+def test_two_systems_on_the_same_problems_are_compared(tmp_path: Path, sampled: str) -> None:
+    """Maj1 of the second file is right on all three problems: two more than the first file."""
+    lines = [problem_line(n, "AA") for n in (1, 2, 3)]
+    other = write(tmp_path / "o.jsonl", lines, {"model": "better", "model_digest": "d2"})
+    (comparison,) = numbers(tmp_path, sampled, other)["comparisons"]
+    assert comparison["systems"] == ["better", "ssft"]
+    metrics = {metric["metric"]: metric for metric in comparison["metrics"]}
+    assert metrics["mean@2 - mean@4"]["difference"]["difference"] == pytest.approx(3 / 4)
+    assert metrics["mean@2 - mean@4"]["mcnemar"] is None
+    assert metrics["Maj1@2 - Maj1@4"]["mcnemar"] == {"only_a": 2, "only_b": 0, "p_value": 0.5}
+
+
+def test_different_problems_are_not_compared(
+    tmp_path: Path, sampled: str, capsys: pytest.CaptureFixture
+) -> None:
+    other = write(tmp_path / "o.jsonl", [problem_line(n, "AA") for n in (3, 4)], {"model": "x"})
+    assert numbers(tmp_path, sampled, other)["comparisons"] == []
+    assert "different problems (2 and 3, 1 in common)" in capsys.readouterr().out
+
+
+def test_tie_rules_reach_the_table(tmp_path: Path) -> None:
+    """USERS item 7: B and A tie; the first sampled loses, the expectation is one half."""
+    file = write(tmp_path / "t.jsonl", [problem_line(1, "BA")])
+    for ties, expected in (("first", 0.0), ("expected", 0.5)):
+        (system,) = numbers(tmp_path, file, "--ties", ties)["systems"]
+        assert system["metrics"]["Maj1@2"]["value"] == expected
+
+
+def test_stored_verdicts_count_unless_regraded(tmp_path: Path) -> None:
+    """A foreign engine's wrong verdict stands as it is; --regrade reads the text again."""
+    line = problem_line(1, "AAA")
+    line["answer"] = r"\frac{1}{2}"
+    for sample in line["samples"]:
+        sample |= {"text": r"\boxed{0.5}", "answer": "0.5", "correct": False}
+    file = write(tmp_path / "f.jsonl", [line])
+    assert numbers(tmp_path, file)["systems"][0]["metrics"]["Maj1@3"]["value"] == 0.0
+    assert numbers(tmp_path, file, "--regrade")["systems"][0]["metrics"]["Maj1@3"]["value"] == 1.0
+
+
+def test_samples_of_another_engine(tmp_path: Path) -> None:
+    """Without meta, tokens, levels and with unequal counts, one problem even empty: it still counts."""
+    lines = [problem_line(1, "AAB"), problem_line(2, "B"), problem_line(3, "")]
+    for line in lines:
+        line["samples"] = [{"text": s["text"]} for s in line["samples"]]
+    with gzip.open(tmp_path / "e.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    (system,) = numbers(tmp_path, str(tmp_path / "e.jsonl.gz"))["systems"]
+    assert system["system"] == "e"
+    assert system["metrics"]["Pass@3"]["value"] == pytest.approx(1 / 3)
+    assert system["metrics"]["mean@3"]["value"] == pytest.approx(2 / 9)
+    assert system["by_level"] == {}
+
+
+def test_curves_and_plot(tmp_path: Path, sampled: str, greedy: str, capsys: pytest.CaptureFixture) -> None:
+    for ending, head in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+        image = tmp_path / f"curves{ending}"
+        assert run(sampled, greedy, "--k-curve", "--plot", str(image)) == 0
+        assert image.read_bytes().startswith(head)
+    out = capsys.readouterr().out
+    assert "maj@k" in out and "samples held %" in out and "curves.pdf" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "no such file"),
+        ("", "empty"),
+        ('{"meta": {}}\n', "no problems yet"),
+        ('{"id": "a"}\nnot json\n', "missing"),
+        ('{"id": "a", "problem": "b", "answer": "c", "samples": []}\nnot json\n', ":2: not JSON"),
+        ('{"id": "a", "problem": "b", "answer": "c", "samples": []}\n', "no problem has a sample"),
+        ('{"id": "a", "problem": "b", "answer": "c"}\n', "sample.py"),
+    ],
+)
+def test_bad_files_get_one_line(
+    tmp_path: Path, content: str | None, complaint: str, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    if content is not None:
+        path.write_text(content)
+    assert run(str(path)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1 and "bad.jsonl" in captured.err and complaint in captured.err
+
+
+def test_plot_mistakes_get_one_line(
+    tmp_path: Path, sampled: str, greedy: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(sampled, "--plot", str(tmp_path / "curves.txt")) == 2
+    assert "unknown image format" in capsys.readouterr().err
+    assert run(greedy, "--plot", str(tmp_path / "curves.png")) == 2
+    assert "several samples" in capsys.readouterr().err
+    assert list(tmp_path.glob("curves*")) == []
+
+
+def test_help_is_fast_and_complete() -> None:
+    start = time.perf_counter()
+    shown = subprocess.run(
+        [sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True, timeout=30
+    )
+    assert time.perf_counter() - start < 5  # a second on an idle machine; tests share theirs
+    for flag in ("--k-curve", "--plot", "--json", "--regrade", "--ties", "--seed"):
+        assert flag in shown.stdout
+    code = "import evaluate, sys; sys.exit(any(m in sys.modules for m in ('torch', 'sympy', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30).returncode == 0
