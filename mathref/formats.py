@@ -211,7 +211,7 @@ def read_judged(rows: Iterable[Row]) -> Selection:
         id = id if seen[id] == 1 else f"{id}#{seen[id]}"
         target = with_answer(solution, answer)
         problems.append(Problem(id, problem, gold, target, _level(record, where), _subject(record, where)))
-    return problems, [f"{left_out} solutions left out: not marked correct"] if left_out else []
+    return problems, [f"{left_out} left out: not marked correct"] if left_out else []
 
 
 def _trajectory(label: dict[str, Any], where: str) -> tuple[list[str], bool]:
@@ -230,7 +230,9 @@ def _trajectory(label: dict[str, Any], where: str) -> tuple[list[str], bool]:
             texts.append(field(completions[chosen], "text", str, here))
             bad = bad or completions[chosen].get("rating") == -1
         elif human is not None:
-            texts.append(field(human, "text", str, here) if isinstance(human, dict) else str(human))
+            # An object with the text in some files, the bare text in others.
+            source, name = (human, "text") if isinstance(human, dict) else (step, "human_completion")
+            texts.append(field(source, name, str, here))
         else:
             break
     return [text.strip() for text in texts], bad
@@ -275,7 +277,7 @@ def read_prm800k(rows: Iterable[Row], per_problem: int = 1) -> Selection:
         kept.append(target)
         answer = _answer_field(question, "ground_truth_answer", f"{where}: question")
         problems.append(Problem(default_id, problem, answer, target))
-    return problems, [f"{n} solutions left out: {reason}" for reason, n in left_out.most_common()]
+    return problems, [f"{n} left out: {reason}" for reason, n in left_out.most_common()]
 
 
 def recognize(record: dict[str, Any], where: str) -> str:
