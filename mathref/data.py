@@ -273,8 +273,6 @@ def _number(record: dict[str, Any], name: str, where: str) -> float | None:
 
 
 def _sample(record: Any, reference_answer: str, where: str) -> Sample:
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: expected an object with field 'text', found {type(record).__name__}")
     text = field(record, "text", str, where)
     answer = optional_field(record, "answer", str, where)
     correct = optional_field(record, "correct", bool, where)

@@ -1,0 +1,553 @@
+"""Tests of mathref.data: sources, the contamination guard, the validation split, samples files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mathref import data, problems
+from mathref.data import (
+    Loaded,
+    Problem,
+    Sample,
+    SampledProblem,
+    SamplesFile,
+    load_problems,
+    read_samples,
+    remove_held_out,
+    training_data,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+TRAINING_FILES = {  # file -> (problems it yields, how many of them the guard removes)
+    "math_train.jsonl.gz": (11998, 1),
+    "gsm8k_train.jsonl.gz": (7473, 0),
+    "prm800k_steps_train.jsonl": (380, 0),
+    "prm800k_labelled_train.jsonl.gz": (134, 0),
+    "gpt4_solutions_math_l5.jsonl.gz": (1857, 0),
+}
+needs_shared = pytest.mark.skipif(
+    not SHARED.is_dir(),
+    reason="the public data sets are not in ../shared/data (python -m mathref.data fetch)",
+)
+# The first problem of MATH-500.
+HELD_OUT = (
+    "Convert the point $(0,3)$ in rectangular coordinates to polar coordinates.  Enter your answer in the "
+    "form $(r,\\theta),$ where $r > 0$ and $0 \\le \\theta < 2 \\pi.$"
+)
+
+
+def letters(text: str) -> str:
+    """The guard's normal form, written a second time."""
+    return re.sub(r"[\W_]", "", text).lower()
+
+
+def write(path: Path, *records: Any) -> str:
+    lines = "".join(json.dumps(record) + "\n" for record in records).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+    return str(path)
+
+
+def plain(i: int, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"p{i}",
+        "problem": f"What is {i}+0?",
+        "answer": str(i),
+        "solution": f"\\boxed{{{i}}}",
+        **more,
+    }
+
+
+def plain_file(path: Path, n: int) -> str:
+    return write(path, *[plain(i) for i in range(n)])
+
+
+# --- Sources ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_builtin_is_the_generated_set(split: str) -> None:
+    loaded = load_problems("builtin", split=split)
+    generated = problems.generate(split)
+    assert (loaded.format, loaded.notes) == ("built-in", [])
+    assert [(p.id, p.problem, p.answer, p.solution, p.level, p.subject) for p in loaded.problems] == [
+        (p.id, p.problem, p.answer, p.detailed, p.level, p.subject) for p in generated
+    ]
+
+
+def test_builtin_styles() -> None:
+    generated = problems.generate("test")
+    assert [p.solution for p in load_problems("builtin", split="test", style="brief").problems] == [
+        p.brief for p in generated
+    ]
+    both = load_problems("builtin", split="test", style="both").problems
+    assert [p.solution for p in both] == [text for p in generated for text in (p.detailed, p.brief)]
+    assert len({p.id for p in both}) == len(both)
+
+
+def test_unknown_style_and_split() -> None:
+    with pytest.raises(ValueError, match="unknown style 'long', expected one of detailed, brief, both"):
+        load_problems("builtin", style="long")
+    with pytest.raises(ValueError, match="unknown split 'dev'"):
+        load_problems("builtin", split="dev")
+
+
+def test_math_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "MATH"
+    for name in ("train/algebra/10", "train/algebra/9", "test/geometry/2"):
+        number = name.rpartition("/")[2]
+        record = {"problem": f"P{number}", "level": "Level ?", "type": "T", "solution": "\\boxed{1}"}
+        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record), encoding="utf-8")
+    (folder / "train" / "algebra" / "._9.json").write_bytes(b"\x00\x05")  # what macOS leaves in archives
+    loaded = load_problems(str(folder))
+    assert loaded.format == "MATH"
+    assert [p.id for p in loaded.problems] == [
+        "test/geometry/2.json",
+        "train/algebra/9.json",
+        "train/algebra/10.json",
+    ]
+    # The names are those of the unique_id in MATH-500, from wherever in the tree one starts.
+    assert load_problems(str(folder / "train" / "algebra")).problems == loaded.problems[1:]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "2.json: not valid JSON"),
+        ("[]", "2.json: expected one problem"),
+        ("{}", "2.json: field 'problem'"),
+    ],
+)
+def test_broken_file_in_a_math_folder(tmp_path: Path, content: str, message: str) -> None:
+    record = {"problem": "P", "level": "Level 1", "type": "T", "solution": "\\boxed{1}"}
+    (tmp_path / "1.json").write_text(json.dumps(record), encoding="utf-8")
+    (tmp_path / "2.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_problems(str(tmp_path))
+
+
+def test_folder_without_math_names_the_files_in_it(tmp_path: Path) -> None:
+    plain_file(tmp_path / "train.jsonl", 1)
+    with pytest.raises(
+        ValueError, match=r"no <subject>/<number>\.json .*name one of its files: train\.jsonl"
+    ):
+        load_problems(str(tmp_path))
+
+
+def test_gzip_and_plain_files_read_alike(tmp_path: Path) -> None:
+    a = load_problems(plain_file(tmp_path / "a.jsonl", 5))
+    b = load_problems(plain_file(tmp_path / "b.jsonl.gz", 5))
+    assert a == b == Loaded([Problem(**plain(i)) for i in range(5)], "problem/answer", [])
+
+
+def test_ids_are_file_and_line_where_a_record_has_none(tmp_path: Path) -> None:
+    records = [{"question": "Q?", "answer": "a\n#### 1"}, {"question": "R?", "answer": "a\n#### 2"}]
+    loaded = load_problems(write(tmp_path / "gsm8k_test.jsonl.gz", *records))
+    assert [p.id for p in loaded.problems] == ["gsm8k_test:1", "gsm8k_test:2"]
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"none\.jsonl: no such file; expected 'builtin', a data file"
+    ):
+        load_problems(str(tmp_path / "none.jsonl"))
+    with pytest.raises(ValueError, match=r"a\.jsonl: the file is empty"):
+        load_problems(write(tmp_path / "a.jsonl"))
+    with pytest.raises(ValueError, match=r"b\.jsonl:2: field 'problem' is missing, expected text"):
+        load_problems(write(tmp_path / "b.jsonl", plain(1), {"text": "x"}))
+    with pytest.raises(ValueError, match=r"c\.jsonl:1: this is a samples file"):
+        load_problems(write(tmp_path / "c.jsonl", {"meta": {}}))
+    with pytest.raises(
+        ValueError, match=r"d\.jsonl:3: id 'p1' is already at .*d\.jsonl:1; every id must occur"
+    ):
+        load_problems(write(tmp_path / "d.jsonl", plain(1), plain(2), plain(1)))
+
+
+# --- The contamination guard (PAPER.md 13.12) ---------------------------------------------------------
+
+
+def problem(text: str) -> Problem:
+    return Problem("a", text, "1", "\\boxed{1}")
+
+
+def test_a_math500_problem_is_removed_however_it_is_set() -> None:
+    spellings = [HELD_OUT, HELD_OUT.upper(), HELD_OUT.replace(" ", "\n  "), HELD_OUT.replace("$", "\\(")]
+    others = [HELD_OUT.replace("(0,3)", "(0,4)"), HELD_OUT[:-60], "Another problem.", "", "$"]
+    kept, removed = remove_held_out([problem(text) for text in spellings + others])
+    assert [p.problem for p in removed] == spellings
+    assert [p.problem for p in kept] == others
+
+
+def test_builtin_test_problems_are_removed() -> None:
+    held_out = load_problems("builtin", split="test").problems
+    assert remove_held_out(held_out) == ([], held_out)
+
+
+def test_no_builtin_training_text_is_a_test_text() -> None:
+    made = training_data(["builtin"])
+    test = {letters(p.problem) for p in load_problems("builtin", split="test").problems}
+    assert not test & {letters(p.problem) for p in made.train + made.validation}
+
+
+def test_the_guard_does_not_silently_guard_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(data, "DIGESTS", tmp_path / "none")
+    data.held_out_digests.cache_clear()
+    with pytest.raises(FileNotFoundError, match="no such file; it belongs to mathref"):
+        remove_held_out([])
+    data.held_out_digests.cache_clear()
+
+
+def test_training_data_runs_the_guard_and_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *[plain(i) for i in range(24)], plain(99, problem=HELD_OUT))
+    made = training_data([path])
+    assert len(made.train) + len(made.validation) == 24
+    assert HELD_OUT not in [p.problem for p in made.train + made.validation]
+    assert f"{path}: 1 removed by the contamination guard (held-out problems)" in made.notes
+
+
+@needs_shared
+def test_the_digests_are_those_of_math500(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command in the digest file's own first line makes the file."""
+    data.main(["digests", str(SHARED / "math500_test.jsonl")])
+    head, _, digests = data.DIGESTS.read_text().partition("\n")
+    assert capsys.readouterr().out == digests
+    assert head.startswith("#") and "python -m mathref.data digests" in head
+
+
+@needs_shared
+@pytest.mark.parametrize("name", TRAINING_FILES)
+def test_no_problem_of_the_500_in_any_training_file(name: str) -> None:
+    """PAPER.md 13.12, for every public training file; independent of the shipped digests.
+
+    The one problem that the guard takes out of math_train (train/precalculus/474) differs from a held-out one
+    in a sign; no text is held out word for word.
+    """
+    lines = (SHARED / "math500_test.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["problem"] for line in lines]
+    words, held_out = {"".join(text.split()) for text in texts}, {letters(text) for text in texts}
+    assert len(held_out) == 500
+    n, n_removed = TRAINING_FILES[name]
+    loaded = load_problems(str(SHARED / name)).problems
+    assert len(loaded) == n
+    assert not words & {"".join(p.problem.split()) for p in loaded}
+    made = training_data([str(SHARED / name)])
+    assert not held_out & {letters(p.problem) for p in made.train + made.validation}
+    assert (f"{SHARED / name}: 1 removed by the contamination guard (held-out problems)" in made.notes) == (
+        n_removed == 1
+    )
+
+
+# --- train and validation -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "n_validation"), [(1, 0), (2, 1), (24, 2), (30, 2), (13000, 1000)])
+def test_default_size_of_the_validation_set(tmp_path: Path, n: int, n_validation: int) -> None:
+    made = training_data([plain_file(tmp_path / "a.jsonl", n)])
+    assert (len(made.train), len(made.validation)) == (n - n_validation, n_validation)
+    assert made.notes[-1] == f"{n - n_validation} training examples, {n_validation} validation problems"
+
+
+def test_the_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+    path = plain_file(tmp_path / "a.jsonl", 100)
+    made = training_data([path], seed=1, n_validation=20)
+    assert made == training_data([path], seed=1, n_validation=20)
+    assert made.validation != training_data([path], seed=2, n_validation=20).validation
+    assert [p.id for p in made.validation] != [f"p{i}" for i in range(20)]  # not simply the first ones
+    assert {p.id for p in made.train + made.validation} == {f"p{i}" for i in range(100)}
+
+
+@pytest.mark.parametrize("n_validation", [-1, 10, 11])
+def test_impossible_validation_sizes(tmp_path: Path, n_validation: int) -> None:
+    path = plain_file(tmp_path / "a.jsonl", 10)
+    with pytest.raises(
+        ValueError, match=rf"cannot keep {n_validation} validation problems of 10, expected 0 to 9"
+    ):
+        training_data([path], n_validation=n_validation)
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), seed=st.integers(0, 99))
+def test_no_problem_text_on_both_sides(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], seed: int
+) -> None:
+    """Several solutions of a problem, its text spelled differently each time."""
+    folder = tmp_path_factory.mktemp("data")
+    records = [
+        {
+            "id": f"p{i}",
+            "problem": f"Find {' ' * (i % 3)}{text}.",
+            "answer": "1",
+            "solution": f"{i}: \\boxed{{1}}",
+        }
+        for i, text in enumerate(texts)
+    ]
+    made = training_data([write(folder / "a.jsonl", *records)], seed=seed)
+    validation = [letters(p.problem) for p in made.validation]
+    assert not set(validation) & {letters(p.problem) for p in made.train}
+    assert len(validation) == len(set(validation)) == (len(set(texts)) > 1)  # one example a problem
+    in_validation = sum(f"find{text}" in validation for text in texts)
+    assert len(made.train) == len(texts) - in_validation  # nothing else is lost
+
+
+def test_problems_without_solution_are_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", *[plain(i) for i in range(5)], plain(9, solution=None))
+    made = training_data([path])
+    assert f"{path}: 1 left out, they have no solution to train on" in made.notes
+    assert "p9" not in {p.id for p in made.train + made.validation}
+    with pytest.raises(ValueError, match="nothing is left to train on: no record has a 'solution'"):
+        training_data([write(tmp_path / "b.jsonl", plain(1, solution=None))])
+    with pytest.raises(ValueError, match="nothing is left to train on: all problems are held out"):
+        training_data([write(tmp_path / "c.jsonl", plain(1, problem=HELD_OUT))])
+
+
+def test_repeats_are_left_out(tmp_path: Path) -> None:
+    """The same problem and solution under another id; another solution of it stays."""
+    path = write(
+        tmp_path / "a.jsonl", plain(1), plain(1, id="b"), plain(1, id="c", solution="So \\boxed{1}"), plain(2)
+    )
+    made = training_data([path], n_validation=0)
+    assert sorted(p.id for p in made.train) == ["c", "p1", "p2"]
+    assert f"{path}: 1 repeats of problem and solution left out" in made.notes
+
+
+def test_concatenated_sources_have_unique_ids(tmp_path: Path) -> None:
+    """MATH + PRM800K name one problem alike; a samples file of the training problems needs an id each."""
+    a = plain_file(tmp_path / "a.jsonl", 10)
+    b = write(tmp_path / "b.jsonl", *[plain(i, solution=f"Other: \\boxed{{{i}}}") for i in range(10)])
+    made = training_data([a, b, a], n_validation=0)  # naming a source twice does not double it
+    assert len({p.id for p in made.train}) == len(made.train) == 20
+
+
+def test_builtin_brings_its_own_validation_problems(tmp_path: Path) -> None:
+    made = training_data(["builtin"])
+    validation = load_problems("builtin", split="validation").problems
+    assert made.validation == validation
+    assert training_data(["builtin"], n_validation=7).validation == validation[:7]
+    mixed = training_data(["builtin", plain_file(tmp_path / "a.jsonl", 24)])
+    assert len(mixed.validation) == len(validation) + 2
+    assert len(mixed.train) == len(made.train) + 22
+
+
+def test_both_styles_are_two_examples_a_problem() -> None:
+    detailed, both = training_data(["builtin"]), training_data(["builtin"], style="both")
+    assert len(both.train) == 2 * len(detailed.train)
+    assert both.validation == detailed.validation
+    assert len({p.id for p in both.train}) == len(both.train)
+
+
+# --- Samples files ------------------------------------------------------------------------------------
+
+META = {"model": "runs/ssft", "temperature": 0.9, "shape": (1, 2)}
+
+
+def sampled(id: str, n: int = 2, **more: Any) -> SampledProblem:
+    samples = tuple(Sample(f"text {i} π\n", str(i), i == 1, -0.1 * i, i + 3, "stop") for i in range(n))
+    return SampledProblem(id, f"Problem {id}", "1", samples, **more)
+
+
+ALL = [
+    sampled("a", level=3, subject="Algebra"),
+    sampled("b", n=0),
+    SampledProblem("c", "P", "1", (Sample("t", None, False, None, None, "length", 0.25),)),
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "new/folder/a.jsonl"])
+def test_samples_round_trip(tmp_path: Path, name: str) -> None:
+    with SamplesFile(tmp_path / name, META) as file:
+        file.append(ALL[:2])
+        file.append(ALL[2:])
+        assert file.done == {"a", "b", "c"}
+    meta, problems_ = read_samples(tmp_path / name)
+    assert meta == {**META, "shape": [1, 2]}
+    assert problems_ == ALL
+
+
+def test_samples_lines_are_the_documented_ones(tmp_path: Path) -> None:
+    with SamplesFile(tmp_path / "a.jsonl", {"seed": 0}) as file:
+        file.append([sampled("a", n=1)])
+    lines = (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()
+    sample = {"text": "text 0 π\n", "answer": "0", "correct": False, "logprob": 0.0, "tokens": 3}
+    assert [json.loads(line) for line in lines] == [
+        {"meta": {"seed": 0}},
+        {"id": "a", "problem": "Problem a", "answer": "1", "samples": [{**sample, "finish_reason": "stop"}]},
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_killed_run_continues_from_every_byte(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with SamplesFile(path, META) as file:
+        first = path.stat().st_size
+        for problem_ in ALL:
+            file.append([problem_])
+    whole = path.read_bytes()
+    for cut in range(first, len(whole), 7):
+        path.write_bytes(whole[:cut])
+        with SamplesFile(path, META) as file:
+            there = set(file.done)
+            file.append([p for p in ALL if p.id not in there])
+        assert read_samples(path)[1] == ALL
+        assert len(there) < 3
+
+
+def test_samples_of_another_run_are_refused_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with SamplesFile(path, META) as file:
+        file.append(ALL)
+    before = path.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"temperature is 0\.9 there, 0\.6 here\); name another --out, or use"
+    ):
+        SamplesFile(path, {**META, "temperature": 0.6})
+    with pytest.raises(ValueError, match=r"shape is \[1, 2\] there, null here and 1 more\)"):
+        SamplesFile(path, {"model": "runs/ssft", "seed": 0, "temperature": 0.9})
+    assert path.read_bytes() == before
+    with SamplesFile(path, {"seed": 1}, overwrite=True) as file:
+        assert file.done == set()
+    assert read_samples(path) == ({"seed": 1}, [])
+
+
+@pytest.mark.parametrize("content", [b"my notes, no newline", b'{"id": "a"}\n{"half', b"PK\x03\x04"])
+def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, content: bytes) -> None:
+    """Cutting off its last "unfinished" line before looking at the meta line would have destroyed it."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.jsonl"):
+        SamplesFile(path, META)
+    assert path.read_bytes() == content
+
+
+def test_samples_file_in_place_of_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder, expected the name of a samples file"):
+        SamplesFile(tmp_path, META)
+
+
+def test_samples_of_another_engine(tmp_path: Path) -> None:
+    """No meta line, and only the text of each sample: the answer is extracted and graded here."""
+    samples = [
+        {"text": "So \\boxed{2}."},
+        {"text": "So \\boxed{3}."},
+        {"text": "no idea"},
+        {"text": "x", "answer": "2"},
+    ]
+    path = write(tmp_path / "a.jsonl", {"id": "a", "problem": "P", "answer": "2", "samples": samples})
+    meta, [read] = read_samples(path)
+    assert meta == {}
+    assert [(s.answer, s.correct) for s in read.samples] == [
+        ("2", True),
+        ("3", False),
+        (None, False),
+        ("2", True),
+    ]
+    assert read.samples[0] == Sample("So \\boxed{2}.", "2", True, None, None, "unknown", None)
+
+
+GOOD = {"text": "t", "answer": "1", "correct": True, "logprob": -1, "tokens": 2, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": None}, "field 'id' is null, expected text"),
+        ({"id": 5}, "field 'id' is 5, expected text"),
+        ({"answer": 5}, "field 'answer' is 5, expected text"),
+        ({"samples": "x"}, "field 'samples' is \"x\", expected a list"),
+        ({"samples": [GOOD, "x"]}, 'sample 1: "x", expected an object'),
+        ({"samples": [{}]}, "sample 0: field 'text' is missing, expected text"),
+        ({"samples": [{**GOOD, "answer": 5}]}, "sample 0: field 'answer' is 5, expected text"),
+        (
+            {"samples": [{**GOOD, "correct": "yes"}]},
+            "sample 0: field 'correct' is \"yes\", expected true or false",
+        ),
+        ({"samples": [{**GOOD, "logprob": "x"}]}, "sample 0: field 'logprob' is \"x\", expected a number"),
+        ({"samples": [{**GOOD, "tokens": 1.5}]}, "sample 0: field 'tokens' is 1.5, expected a whole number"),
+        (
+            {"samples": [{**GOOD, "tokens": True}]},
+            "sample 0: field 'tokens' is true, expected a whole number",
+        ),
+        ({"samples": [{**GOOD, "score": True}]}, "sample 0: field 'score' is true, expected a number"),
+        ({"level": "x"}, "field 'level' is \"x\", expected a whole number"),
+    ],
+)
+def test_broken_samples_are_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    line = {"id": "a", "problem": "P", "answer": "1", "samples": [GOOD]}
+    path = write(tmp_path / "a.jsonl", {"meta": {}}, {**line, "id": "b"}, {**line, **change})
+    with pytest.raises(ValueError) as error:
+        read_samples(path)
+    assert str(error.value).startswith(f"{path}:3: {message}")
+
+
+def test_other_broken_samples_files(tmp_path: Path) -> None:
+    line = {"id": "a", "problem": "P", "answer": "1", "samples": []}
+    with pytest.raises(ValueError, match=r"a\.jsonl:2: id 'a' is already on line 1"):
+        read_samples(write(tmp_path / "a.jsonl", line, line))
+    with pytest.raises(
+        ValueError, match=r"b\.jsonl:1: field 'samples' is missing.*looks like a problem file"
+    ):
+        read_samples(write(tmp_path / "b.jsonl", plain(1)))
+    with pytest.raises(ValueError, match=r"c\.jsonl:2: a second meta line"):
+        read_samples(write(tmp_path / "c.jsonl", {"meta": {}}, {"meta": {}}))
+    with pytest.raises(ValueError, match=r"d\.jsonl:1: field 'meta' is 5, expected an object"):
+        read_samples(write(tmp_path / "d.jsonl", {"meta": 5}))
+    with pytest.raises(FileNotFoundError, match=r"e\.jsonl: no such file"):
+        read_samples(tmp_path / "e.jsonl")
+
+
+# --- Public data and the command ----------------------------------------------------------------------
+
+
+@needs_shared
+def test_math500_answers_are_the_last_boxes() -> None:
+    """The published answers, against those read out of the solutions alone, as from MATH's own files."""
+    from mathref.formats import boxed_answer
+
+    published = load_problems(str(SHARED / "math500_test.jsonl")).problems
+    assert len(published) == 500
+    assert [p.answer for p in published] == [boxed_answer(p.solution or "", p.id) for p in published]
+
+
+@needs_shared
+def test_gsm8k_is_clean() -> None:
+    for name, n in (("gsm8k_train.jsonl.gz", 7473), ("gsm8k_test.jsonl", 1319)):
+        loaded = load_problems(str(SHARED / name))
+        assert (len(loaded.problems), loaded.format) == (n, "GSM8K")
+        for p in loaded.problems:
+            assert re.fullmatch(r"-?\d+(\.\d+)?", p.answer), p.id
+            assert p.solution and p.solution.endswith(f"\nThe answer is \\boxed{{{p.answer}}}.")
+            assert "<<" not in p.solution and "####" not in p.solution
+
+
+def test_check_reports_format_and_guard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.jsonl", plain(1), plain(2, solution=None), plain(3, problem=HELD_OUT))
+    data.main(["check", path])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{path}: 3 problems, 2 with a solution, format problem/answer",
+        "1 are held out: training would leave them out",
+    ]
+
+
+def test_the_command_ends_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mathref.data", "check", str(tmp_path / "none.jsonl")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"[^\n]*none\.jsonl: no such file[^\n]*\n", done.stderr)
