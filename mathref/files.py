@@ -177,3 +177,8 @@ def _digest(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def digest_text(text: str) -> str:
+    """Short hex digest of a text, to tell whether two runs saw the same."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,146 @@
+"""What surrounds a run: its folder, where its numbers come from, on which device, and how a command ends.
+
+Paper: none. A run folder holds config.json, model.safetensors and the tokenizer's files (a checkpoint that
+other tools load), run.json (arguments, seed, versions, git commit, data), metrics.jsonl and
+checkpoint.safetensors.
+Choices [P]: a folder that holds a run is never written over; --resume continues it if its arguments are the
+same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathref import __version__
+from mathref.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import torch
+
+RUN = "run.json"
+PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "sympy")
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = Path(__file__).resolve().parent / "assets"
+SHIPPED = ("tiny", "small")  # base models that come with the repository
+
+
+def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
+    """Call `main(argv)` and return the exit status: what a user caused is one line, not a traceback.
+
+    2 for a mistake in the input, 1 for a run that failed on its own (full disk, non-finite loss), 130 for
+    Ctrl-C.
+    """
+    try:
+        return main(argv) or 0
+    except (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        return _one_line(error, 2)
+    except (OSError, FloatingPointError, ModuleNotFoundError, MemoryError) as error:
+        return _one_line(error, 1)
+    except KeyboardInterrupt:
+        return _one_line(RuntimeError("interrupted; the same command with --resume goes on"), 130)
+
+
+def _one_line(error: BaseException, status: int) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"{Path(sys.argv[0]).name}: error: {text}", file=sys.stderr)
+    return status
+
+
+def resolve_model(name: str) -> Path:
+    """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json.
+
+    Raises FileNotFoundError naming the shipped ones, and how to get others.
+    """
+    folder = ASSETS / name if name in SHIPPED else Path(name)
+    if not (folder / "config.json").exists():
+        what = "has no config.json" if folder.is_dir() else "is not a folder"
+        raise FileNotFoundError(
+            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), or a folder with config.json, "
+            "model.safetensors and a tokenizer"
+        )
+    return folder
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is cuda, else mps, else cpu. Raises ValueError for a device that this machine lacks."""
+    import torch
+
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if present[kind]))
+    if not present.get(name.split(":")[0], False):
+        there = ", ".join(kind for kind, yes in present.items() if yes)
+        raise ValueError(f"--device {name}: not on this machine, which has {there}")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on cuda and float32 elsewhere."""
+    import torch
+
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
+    """Create the run folder with run.json, or check that it holds this very run; returns its fingerprint.
+
+    `settings` is all that decides the result. Raises FileExistsError for a folder that holds a run when not
+    resuming, and ValueError naming the settings that differ when resuming.
+    """
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    if (folder / RUN).exists():
+        if not resume:
+            raise FileExistsError(
+                f"{folder} holds a run already; add --resume to continue it, or choose another --out"
+            )
+        before = read_json(folder / RUN).get("settings", {})
+        changed = [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in settings.items() if before.get(k) != v]
+        if changed:
+            raise ValueError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
+        return fingerprint
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty and holds no run of this program; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / RUN, {"settings": settings, "fingerprint": fingerprint, **provenance()})
+    return fingerprint
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, machine and commit that a result was made with."""
+    return {
+        "mathref": __version__,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git, or not a checkout: the version has to do
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,225 @@
+"""Open weights in, checkpoints out: safetensors folders in the Hugging Face layout, both ways.
+
+Paper: none (PaLM 2's weights are closed); this is how any open model takes its place.
+Choices [P]: a checkpoint is read strictly. What is missing, unexpected or of another shape is listed in one
+error, and a config.json that asks for something model.py does not compute is refused rather than computed
+wrongly. Hugging Face's names stand in this module and nowhere else. Pickled checkpoints are not read:
+unpickling runs code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from mathref.files import atomic_write, read_json, sha256, write_json
+from mathref.model import ModelConfig, Transformer
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+MODEL_TYPES = ("llama",)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# ModelConfig field -> config.json key
+CONFIG_KEYS = {
+    "vocab_size": "vocab_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_kv_head": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "n_embd": "hidden_size",
+    "n_inner": "intermediate_size",
+    "max_seq_len": "max_position_embeddings",
+    "rope_theta": "rope_theta",
+    "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+}
+# Keys that change what is computed, and the values under which model.py computes it.
+REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "quantization_config": (None,),
+    "sliding_window": (None,),
+}
+# Module name here -> module name there; layers keep their number.
+OUTER_NAMES = {"embedding": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
+LAYER_NAMES = {
+    "norm_1": "input_layernorm",
+    "norm_2": "post_attention_layernorm",
+    "attention.q": "self_attn.q_proj",
+    "attention.k": "self_attn.k_proj",
+    "attention.v": "self_attn.v_proj",
+    "attention.out": "self_attn.o_proj",
+    "mlp.gate": "mlp.gate_proj",
+    "mlp.up": "mlp.up_proj",
+    "mlp.out": "mlp.down_proj",
+}
+# Tables that some checkpoints store although they follow from the config.
+IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
+
+
+def config_from_hf(values: dict[str, Any], source: str | Path) -> ModelConfig:
+    """ModelConfig of a config.json's content; ValueError names `source` and what is missing or not supported."""
+    model_type = values.get("model_type")
+    if model_type not in MODEL_TYPES:
+        raise ValueError(f"{source}: model_type is {model_type!r}, supported: {', '.join(MODEL_TYPES)}")
+    values = {**values, **_rope_settings(values, source)}
+    for key, allowed in REQUIRED_VALUES.items():
+        if values.get(key, allowed[0]) not in allowed:
+            raise ValueError(
+                f"{source}: {key} is {values[key]!r}, supported: {', '.join(map(repr, allowed))}"
+            )
+    values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
+    values.setdefault("tie_word_embeddings", False)
+    if values.get("head_dim") is None and {"hidden_size", "num_attention_heads"} <= values.keys():
+        values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]
+    missing = [key for key in CONFIG_KEYS.values() if values.get(key) is None]
+    if missing:
+        raise ValueError(f"{source}: lacks {', '.join(missing)}")
+    try:
+        return ModelConfig(**{field: values[key] for field, key in CONFIG_KEYS.items()})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def _rope_settings(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
+    """rope_theta, from its own key or from rope_parameters (newer files); refuses stretched positions."""
+    newer = values.get("rope_parameters") or {}
+    kind = (values.get("rope_scaling") or newer).get("rope_type", "default")
+    if values.get("rope_scaling") is not None and kind == "default":
+        kind = values["rope_scaling"].get("type", "default")  # the key's older name
+    if kind != "default":
+        raise ValueError(
+            f"{source}: rope_scaling of type {kind!r} is not supported, only plain rotary positions are"
+        )
+    return {"rope_theta": values.get("rope_theta") or newer.get("rope_theta") or 10000.0}
+
+
+def config_to_hf(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """The content of config.json for a ModelConfig."""
+    values: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    values |= {key: getattr(config, field) for field, key in CONFIG_KEYS.items()}
+    values |= {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+    return values | {"torch_dtype": str(dtype).removeprefix("torch.")}
+
+
+def name_to_hf(name: str) -> str:
+    """blocks.3.attention.q.weight -> model.layers.3.self_attn.q_proj.weight."""
+    module, _, kind = name.rpartition(".")
+    if module.startswith("blocks."):
+        _, layer, part = module.split(".", 2)
+        return f"model.layers.{layer}.{LAYER_NAMES[part]}.{kind}"
+    return f"{OUTER_NAMES[module]}.{kind}"
+
+
+def load_config(path: str | Path) -> ModelConfig:
+    """Read the config.json of a checkpoint folder."""
+    source = Path(path) / CONFIG
+    values = read_json(source)
+    if not isinstance(values, dict):
+        raise ValueError(f"{source}: expected a JSON object, found {type(values).__name__}")
+    return config_from_hf(values, source)
+
+
+def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
+    """Load a checkpoint folder: config.json and model.safetensors, or shards and their index.
+
+    `dtype` None keeps the stored type. Files are memory-mapped and copied tensor by tensor, so memory holds
+    the model once. Raises FileNotFoundError or ValueError with one line for whatever does not fit.
+    """
+    path = Path(path)
+    config = load_config(path)
+    with torch.device("meta"):
+        model = Transformer(config)
+    wanted = {name_to_hf(name): (name, p.shape) for name, p in model.named_parameters()}
+    found: dict[str, torch.Tensor] = {}
+    problems: list[str] = []
+    for key, tensor in _tensors(path):
+        if key not in wanted:
+            # A tied head may be stored all the same; it is the embedding again.
+            if not IGNORED.fullmatch(key) and not (key == "lm_head.weight" and config.tie_embeddings):
+                problems.append(f"unexpected {key}")
+        elif tensor.shape != wanted[key][1]:
+            problems.append(f"{key} has shape {list(tensor.shape)}, expected {list(wanted[key][1])}")
+        elif tensor.dtype not in DTYPES.values():
+            problems.append(f"{key} has type {tensor.dtype}, supported: {', '.join(DTYPES)}")
+        else:
+            # The copy frees the mapped file: it may be replaced while the model lives.
+            found[wanted[key][0]] = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
+    misfits = {problem.split()[0] for problem in problems}
+    problems += [
+        f"missing {key}" for key, (name, _) in wanted.items() if name not in found and key not in misfits
+    ]
+    if problems:
+        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        raise ValueError(f"{path}: weights do not fit config.json: {shown}")
+    model.load_state_dict(found, strict=True, assign=True)
+    for p in model.parameters():
+        p.requires_grad_(True)
+    return model.eval()
+
+
+def weight_files(path: str | Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder, in a fixed order."""
+    path = Path(path)
+    if (path / WEIGHTS).is_file():
+        return [path / WEIGHTS]
+    if (path / INDEX).is_file():
+        index = read_json(path / INDEX)
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
+            raise ValueError(f"{path / INDEX}: has no weight_map from tensors to files")
+        names = sorted(set(shards.values()))
+        for name in names:
+            # Only plain names: an index must not reach outside its folder.
+            if Path(name).name != name:
+                raise ValueError(f"{path / INDEX}: {name!r} is not the plain name of a file in this folder")
+            if not (path / name).is_file():
+                raise FileNotFoundError(f"{path / name}: no such file, but {INDEX} names it")
+        return [path / name for name in names]
+    pickled = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt*"))
+    if pickled:
+        raise ValueError(
+            f"{pickled[0]}: pickled weights are not read, since unpickling runs code; convert them on a machine you "
+            "trust with transformers: model.save_pretrained(folder, safe_serialization=True)"
+        )
+    raise FileNotFoundError(f"{path}: no weights, expected {WEIGHTS} or {INDEX}")
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of a checkpoint folder, one at a time, memory-mapped."""
+    for file in weight_files(path):
+        try:
+            with safetensors.safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (not a dict)
+                    yield key, tensors.get_tensor(key)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise ValueError(f"{file}: damaged or not a safetensors file ({error})") from None
+
+
+def save_model(model: Transformer, path: str | Path) -> None:
+    """Write config.json and model.safetensors into folder `path`, each whole or not at all.
+
+    transformers and vLLM load the folder as it is, once the tokenizer's files are beside them. A tied head
+    is not stored twice.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    tensors = {name_to_hf(name): p.detach().contiguous().cpu() for name, p in model.named_parameters()}
+    dtype = next(model.parameters()).dtype
+    with atomic_write(path / WEIGHTS) as file:
+        file.write(safetensors.torch.save(tensors, {"format": "pt"}))
+    write_json(path / CONFIG, config_to_hf(model.config, dtype))
+
+
+def model_digest(path: str | Path) -> str:
+    """Short digest of config and weights: names the model that made a samples file."""
+    digests = [sha256(file) for file in (Path(path) / CONFIG, *weight_files(path))]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
