@@ -51,9 +51,9 @@ def cluster(
     """Group N answers into clusters of equivalent ones, the largest first.
 
     Returns tuples of indices into `answers`. Clusters of one size stand in the order in which their first
-    members were sampled; None and blank answers are in no cluster. Example: ["1/2", "3", None, "0.5", "4"] -> [(0, 3), (1,),
-    (4,)]. With another `equivalent` than the grader's, pass `canonical=None` or the key function that
-    belongs to it: equal keys must mean equal answers, a key of None says nothing.
+    members were sampled; None and blank answers are in no cluster. Example: ["1/2", "3", None, "0.5", "4"]
+    -> [(0, 3), (1,), (4,)]. With another `equivalent` than the grader's, pass `canonical=None` or the key
+    function that belongs to it: equal keys must mean equal answers, a key of None says nothing.
 
     Cost: at most one call of `equivalent` per distinct answer and earlier cluster, not per pair of samples.
     """

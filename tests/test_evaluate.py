@@ -123,7 +123,7 @@ def test_different_problems_are_not_compared(
 
 
 def test_tie_rules_reach_the_table(tmp_path: Path) -> None:
-    """USERS item 7: B and A tie; the first sampled loses, the expectation is one half."""
+    """B and A tie: B was sampled first and is wrong, the expectation is one half."""
     file = write(tmp_path / "t.jsonl", [problem_line(1, "BA")])
     for ties, expected in (("first", 0.0), ("expected", 0.5)):
         (system,) = numbers(tmp_path, file, "--ties", ties)["systems"]

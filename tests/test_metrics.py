@@ -90,7 +90,7 @@ def test_majority_takes_the_largest_cluster() -> None:
 
 
 def test_tie_rules_are_told_apart() -> None:
-    """USERS item 7: a tie must neither lose the answer nor depend on chance unasked."""
+    """A tie neither loses the answer nor draws lots unasked (reasoning-from-scratch #159)."""
     correct, clusters = [False, True, False, True], [(0, 2), (1, 3)]
     assert majk_at_n(correct, clusters, ties="first") == 0.0
     assert majk_at_n(correct, clusters, ties="expected") == 0.5
@@ -110,7 +110,7 @@ def test_expected_ties_count_the_places_left() -> None:
 
 
 def test_single_sample_and_no_answers() -> None:
-    """USERS item 7, the budget-1 case: one sample votes for itself; without any answer the vote is lost."""
+    """One sample votes for itself (its_hub PR #130); without any answer the vote is lost."""
     for ties in ("first", "random", "expected"):
         assert majk_at_n([True], [(0,)], ties=ties) == 1.0
         assert majk_at_n([False, False], [], ties=ties) == 0.0

@@ -40,7 +40,7 @@ answer_lists = st.lists(st.one_of(st.none(), st.integers(0, 12).map(str)), max_s
 
 
 def test_equivalent_answers_vote_together() -> None:
-    """USERS item 6: string voting splits 0.5 from \\frac{1}{2} and loses a majority."""
+    """Voting by text splits 0.5 from \\frac{1}{2} and loses the majority (deepconf #15)."""
     answers = ["3", "0.5", r"\frac{1}{2}", "3", "1/2", None]
     clusters = cluster(answers)
     assert clusters == [(1, 2, 4), (0, 3)]
@@ -49,7 +49,7 @@ def test_equivalent_answers_vote_together() -> None:
 
 
 def test_ties_keep_sampling_order_and_none_joins_nothing() -> None:
-    """USERS item 7: equal sizes are no error and no draw; the cluster sampled first stands first."""
+    """Equal sizes lose no answer: sampled first, stands first (reasoning-from-scratch #159)."""
     assert cluster(["b", None, "a", "a", "b", None, "c"], str.__eq__, None) == [(0, 4), (2, 3), (6,)]
     assert cluster([None, "", " "], str.__eq__, None) == []
     assert cluster([], str.__eq__, None) == []
