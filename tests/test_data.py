@@ -341,6 +341,16 @@ def test_builtin_brings_its_own_validation_problems(tmp_path: Path) -> None:
     assert len(mixed.train) == len(made.train) + 22
 
 
+def test_a_file_cannot_bring_the_builtin_validation_problems_back(tmp_path: Path) -> None:
+    validation = load_problems("builtin", split="validation").problems
+    records = [plain(i, problem=p.problem.upper()) for i, p in enumerate(validation[:50])]
+    made = training_data(["builtin", write(tmp_path / "a.jsonl", *records)], n_validation=10)
+    seen = {letters(p.problem) for p in made.validation}
+    assert {letters(p.problem) for p in validation[:10]} <= seen
+    assert not seen & {letters(p.problem) for p in made.train}
+    assert any("left out of training: their problem is a validation problem" in note for note in made.notes)
+
+
 def test_both_styles_are_two_examples_a_problem() -> None:
     detailed, both = training_data(["builtin"]), training_data(["builtin"], style="both")
     assert len(both.train) == 2 * len(detailed.train)
