@@ -167,7 +167,9 @@ def _trainable(problems: list[Problem], source: str, notes: list[str]) -> list[P
     if len(unique) < len(solved):
         notes.append(f"{source}: {len(solved) - len(unique)} repeats of problem and solution left out")
     if not unique:
-        why = "all problems are held out" if not kept else "no record has a 'solution'"
+        why = "no record has a 'solution'" if kept else "all problems are held out"
+        if not problems:
+            why = "no record is usable, `python -m mathref.data check` says why"
         raise ValueError(f"{source}: nothing is left to train on: {why}")
     return unique
 
@@ -191,11 +193,15 @@ def _cut(problems: list[Problem], n_validation: int | None, seed: int) -> tuple[
 
 def _numbered(problems: list[Problem]) -> list[Problem]:
     """Make ids unique where two sources name a problem alike: the second "a" becomes "a#2"."""
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     unique = []
     for problem in problems:
-        seen[problem.id] = count = seen.get(problem.id, 0) + 1
-        unique.append(problem if count == 1 else dataclasses.replace(problem, id=f"{problem.id}#{count}"))
+        id, count = problem.id, 1
+        while id in seen:
+            count += 1
+            id = f"{problem.id}#{count}"
+        seen.add(id)
+        unique.append(dataclasses.replace(problem, id=id))
     return unique
 
 
@@ -213,6 +219,8 @@ def training_data(
     style if `style` is "both"); from the files together `n_validation` are drawn, by default min(1000,
     1/12).
     """
+    if n_validation is not None and n_validation < 0:
+        raise ValueError(f"cannot keep {n_validation} validation problems, expected 0 or more")
     notes: list[str] = []
     train: list[Problem] = []
     validation: list[Problem] = []
@@ -229,12 +237,15 @@ def training_data(
     if from_files:
         drawn, kept_back = _cut(from_files, n_validation, seed)
         train, validation = train + drawn, validation + kept_back
+        if further := len(from_files) - len(drawn) - len(kept_back):
+            notes.append(f"{further} further solutions of validation problems left out")
     validated = {normalized(p.problem) for p in validation}
     apart = [p for p in train if normalized(p.problem) not in validated]
     if len(apart) < len(train):
         notes.append(f"{len(train) - len(apart)} left out of training: their problem is a validation problem")
     notes.append(f"{len(apart)} training examples, {len(validation)} validation problems")
-    return TrainingData(_numbered(apart), _numbered(validation), notes)
+    numbered = _numbered(validation + apart)
+    return TrainingData(numbered[len(validation) :], numbered[: len(validation)], notes)
 
 
 # --- Samples --------------------------------------------------------------------------------------

@@ -269,13 +269,16 @@ def test_the_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
     assert {p.id for p in made.train + made.validation} == {f"p{i}" for i in range(100)}
 
 
-@pytest.mark.parametrize("n_validation", [-1, 10, 11])
-def test_impossible_validation_sizes(tmp_path: Path, n_validation: int) -> None:
-    path = plain_file(tmp_path / "a.jsonl", 10)
-    with pytest.raises(
-        ValueError, match=rf"cannot keep {n_validation} validation problems of 10, expected 0 to 9"
-    ):
-        training_data([path], n_validation=n_validation)
+@pytest.mark.parametrize(
+    ("n_validation", "message"),
+    [
+        (-1, "cannot keep -1 validation problems, expected 0 or more"),
+        (10, "cannot keep 10 validation problems of 10, expected 0 to 9"),
+    ],
+)
+def test_impossible_validation_sizes(tmp_path: Path, n_validation: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        training_data([plain_file(tmp_path / "a.jsonl", 10)], n_validation=n_validation)
 
 
 @settings(max_examples=30, deadline=None)
@@ -300,6 +303,8 @@ def test_no_problem_text_on_both_sides(
     assert len(validation) == len(set(validation)) == (len(set(texts)) > 1)  # one example a problem
     in_validation = sum(f"find{text}" in validation for text in texts)
     assert len(made.train) == len(texts) - in_validation  # nothing else is lost
+    further = f"{in_validation - len(validation)} further solutions of validation problems left out"
+    assert (further in made.notes) == (in_validation > len(validation))
 
 
 def test_problems_without_solution_are_left_out(tmp_path: Path) -> None:
@@ -311,6 +316,8 @@ def test_problems_without_solution_are_left_out(tmp_path: Path) -> None:
         training_data([write(tmp_path / "b.jsonl", plain(1, solution=None))])
     with pytest.raises(ValueError, match="nothing is left to train on: all problems are held out"):
         training_data([write(tmp_path / "c.jsonl", plain(1, problem=HELD_OUT))])
+    with pytest.raises(ValueError, match="nothing is left to train on: no record is usable"):
+        training_data([write(tmp_path / "d.jsonl", plain(1, gold="1", correct=False))])
 
 
 def test_repeats_are_left_out(tmp_path: Path) -> None:
@@ -329,6 +336,9 @@ def test_concatenated_sources_have_unique_ids(tmp_path: Path) -> None:
     b = write(tmp_path / "b.jsonl", *[plain(i, solution=f"Other: \\boxed{{{i}}}") for i in range(10)])
     made = training_data([a, b, a], n_validation=0)  # naming a source twice does not double it
     assert len({p.id for p in made.train}) == len(made.train) == 20
+    c = write(tmp_path / "c.jsonl", *[plain(i + 50, id=f"p{i}") for i in range(10)], plain(99, id="p3#2"))
+    made = training_data([a, c])
+    assert len({p.id for p in made.train + made.validation}) == len(made.train + made.validation) == 21
 
 
 def test_builtin_brings_its_own_validation_problems(tmp_path: Path) -> None:
