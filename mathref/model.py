@@ -1,22 +1,28 @@
 """The language model M: a decoder transformer of the Llama shape, and the cache that makes sampling cheap.
 
-Paper: section 2, p_M(x_i | x_<i). PaLM 2 is closed; this is the common open shape: RMSNorm before each part, rotary
-positions (Su et al., arXiv 2104.09864), grouped-query attention, SwiGLU, no biases, input and output embedding tied
-or not. Choices [P]: rotary pairs are (i, i + head_dim / 2), as in Hugging Face checkpoints.
+Paper: section 2, p_M(x_i | x_<i). PaLM 2 is closed; this is the common open shape: RMSNorm before each part,
+rotary positions (Su et al., arXiv 2104.09864), grouped-query attention, SwiGLU, no biases, input and output
+embedding tied or not.
+Choices [P]: rotary pairs are (i, i + head_dim / 2), as in Hugging Face checkpoints. A row's result depends on
+that row's tokens alone: padding is never attended to, and positions count real tokens only.
 
-Shapes: B batch, T new tokens, S cached tokens, C = n_embd, H = n_head, G = n_kv_head, D = head_dim, V = vocab_size.
-A row's result depends on that row's tokens alone: padding is never attended to, and positions count real tokens only.
+Shapes: B batch, T new tokens, S cached tokens, C = n_embd, H = n_head, G = n_kv_head, D = head_dim,
+V = vocab_size.
 """
 
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+# Fields of ModelConfig that count something.
+SIZES = ("vocab_size", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner", "max_seq_len")
 
 
 @dataclass(frozen=True)
@@ -36,30 +42,40 @@ class ModelConfig:
     tie_embeddings: bool = True  # the output head is the input embedding
 
     def __post_init__(self) -> None:
-        sizes = ("vocab_size", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner", "max_seq_len")
-        for name in sizes:
+        for name in SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"model config: {name} is {value!r}, expected a whole number of at least 1")
         if self.n_head % self.n_kv_head:
-            raise ValueError(f"model config: n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}")
+            heads = f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}"
+            raise ValueError(f"model config: {heads}")
         if self.head_dim % 2:
             raise ValueError(f"model config: head_dim {self.head_dim} is odd, rotary positions need pairs")
         for name in ("rope_theta", "norm_eps"):
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ValueError(f"model config: {name} is {value!r}, expected a positive number")
+        if not isinstance(self.tie_embeddings, bool):
+            raise ValueError(
+                f"model config: tie_embeddings is {self.tie_embeddings!r}, expected true or false"
+            )
 
 
 class KVCache:
     """Keys and values of the tokens seen so far, preallocated; every row has its own length and no gaps.
 
-    Layer by layer `k` and `v` are (B, G, S, D), `lengths` (B,) counts the real tokens of each row. A row's new tokens
-    are written behind its own old ones, so rows of different lengths share a batch.
+    Layer by layer `k` and `v` are (B, G, S, D), `lengths` (B,) counts the real tokens of a row. A row's new
+    tokens are written behind its own old ones, so rows of different lengths share a batch.
     """
 
     def __init__(
-        self, config: ModelConfig, batch_size: int, max_len: int, *, device: torch.device | str, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        batch_size: int,
+        max_len: int,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
     ) -> None:
         shape = (batch_size, config.n_kv_head, max_len, config.head_dim)
         self.k = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
@@ -71,7 +87,7 @@ class KVCache:
     def write(
         self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store k, v (B, G, T, D) at `positions` (B, T) of each row; return all up to the longest row (B, G, S, D)."""
+        """Store k, v (B, G, T, D) at `positions` (B, T); return both up to the longest row (B, G, S, D)."""
         rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)  # (B, 1)
         self.k[layer][rows, :, positions] = k.transpose(1, 2).to(self.k[layer].dtype)  # (B, T, G, D)
         self.v[layer][rows, :, positions] = v.transpose(1, 2).to(self.v[layer].dtype)
@@ -85,17 +101,19 @@ class KVCache:
 
     def repeat(self, n: int) -> KVCache:
         """A cache with every row n times in succession: N samples continue one prefilled prompt."""
-        return self._rows(torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(n), KVCache)
+        rows = torch.arange(len(self.lengths), device=self.lengths.device)
+        return self._copy(rows.repeat_interleave(n))
 
     def select(self, rows: torch.Tensor) -> None:
-        """Keep `rows` only: finished sequences leave the batch."""
-        kept = self._rows(rows, KVCache)
+        """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""
+        kept = self._copy(rows)
         self.k, self.v, self.lengths = kept.k, kept.v, kept.lengths
+        self.longest = int(self.lengths.max()) if len(rows) else 0
 
-    def _rows(self, rows: torch.Tensor, cls: type[KVCache]) -> KVCache:
-        cache = cls.__new__(cls)
+    def _copy(self, rows: torch.Tensor) -> KVCache:
+        cache = copy(self)
         cache.k, cache.v = [k[rows] for k in self.k], [v[rows] for v in self.v]
-        cache.lengths, cache.longest, cache.max_len = self.lengths[rows], self.longest, self.max_len
+        cache.lengths = self.lengths[rows]
         return cache
 
 
@@ -106,7 +124,7 @@ class Layout:
     cos: torch.Tensor  # (T, D) or (B, 1, T, D)
     sin: torch.Tensor
     positions: torch.Tensor | None  # (B, T); None without a cache
-    visible: torch.Tensor | None  # (B, 1, T, S) bool, True = may be attended to; None = plain causal attention
+    visible: torch.Tensor | None  # (B, 1, T, S) bool, True = attended to; None = plain causal attention
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -221,9 +239,10 @@ class Transformer(nn.Module):
     ) -> torch.Tensor:
         """tokens (B, T) int64 -> the normalised stream (B, T, C) that `head` reads.
 
-        mask (B, T) bool, True = real token: padding may stand on either side, with a cache on the right only. What
-        comes out at padding is meaningless. Without a mask, right-padded rows are right too: causality hides the pads.
-        Raises ValueError for an empty batch, wrong types, or more tokens than the context or the cache can hold.
+        mask (B, T) bool, True = real token: padding may stand on either side, with a cache on the right only.
+        What comes out at padding is meaningless. Without a mask, right-padded rows are right too: causality
+        hides the pads. Raises ValueError for an empty batch, wrong types, or more tokens than the context or
+        the cache can hold.
         """
         layout = self._layout(tokens, mask, kv_cache)
         x = self.embedding(tokens)  # (B, T, C)
@@ -240,34 +259,49 @@ class Transformer(nn.Module):
 
     def _layout(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> Layout:
         """Positions, rotary angles and visibility for this call."""
-        if tokens.dim() != 2 or tokens.shape[1] == 0:
-            raise ValueError(f"tokens have shape {tuple(tokens.shape)}, expected (batch, time) with time at least 1")
+        self._check(tokens, mask, kv_cache)
         T, device = tokens.shape[1], tokens.device
-        seen = 0 if kv_cache is None else kv_cache.longest
-        limit = self.config.max_seq_len if kv_cache is None else min(kv_cache.max_len, self.config.max_seq_len)
-        if seen + T > limit:
-            raise ValueError(f"{seen} + {T} tokens, but the context or the cache holds {limit}")
         if mask is None and kv_cache is None:
             cos, sin = self._angles(torch.arange(T, device=device))  # (T, D)
             return Layout(cos, sin, None, None)
         if kv_cache is None:
+            assert mask is not None
             positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
-            causal = torch.ones(T, T, dtype=torch.bool, device=device).tril()  # (T, T)
+            square = torch.ones(T, T, dtype=torch.bool, device=device)  # (T, T)
             # A pad sees itself, since a softmax over nothing is not a number.
-            visible = causal & mask[:, None, None, :] | torch.eye(T, dtype=torch.bool, device=device)  # (B, 1, T, T)
+            itself = torch.eye(T, dtype=torch.bool, device=device)
+            visible = square.tril() & mask[:, None, None, :] | itself  # (B, 1, T, T)
         else:
-            if mask is not None and (mask[:, 1:] & ~mask[:, :-1]).any():
-                raise ValueError("with a cache, padding must stand on the right")
             positions = kv_cache.lengths[:, None] + torch.arange(T, device=device)  # (B, T)
-            # A row's cache ends at its own length: what lies behind it, padding or another row's reach, is not seen.
-            visible = torch.arange(seen + T, device=device) <= positions[:, None, :, None]  # (B, 1, T, S)
+            # A row sees up to its own length: what lies behind, padding or another row's reach, is hidden.
+            reach = torch.arange(kv_cache.longest + T, device=device)  # (S,)
+            visible = reach <= positions[:, None, :, None]  # (B, 1, T, S)
         cos, sin = self._angles(positions)  # (B, T, D)
         return Layout(cos.unsqueeze(1), sin.unsqueeze(1), positions, visible)
 
+    def _check(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> None:
+        """Raise ValueError for input that `hidden` does not take."""
+        shape = tuple(tokens.shape)
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"tokens have shape {shape}, expected (batch, time), each at least 1")
+        if tokens.dtype != torch.long:
+            raise ValueError(f"tokens are {tokens.dtype}, expected int64")
+        if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
+            raise ValueError(
+                f"mask is {mask.dtype} {tuple(mask.shape)}, expected bool {shape} like the tokens"
+            )
+        seen, limit = 0, self.config.max_seq_len
+        if kv_cache is not None:
+            seen, limit = kv_cache.longest, min(kv_cache.max_len, limit)
+            if mask is not None and (mask[:, 1:] & ~mask[:, :-1]).any():
+                raise ValueError("with a cache, padding must stand on the right")
+        if seen + shape[1] > limit:
+            raise ValueError(f"{seen} + {shape[1]} tokens, but the context or the cache holds {limit}")
+
     def _angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine (..., D) of positions (...), in float32 whatever the weights' type."""
-        half = torch.arange(0, self.config.head_dim, 2, device=positions.device, dtype=torch.float32)  # (D/2,)
-        frequencies = self.config.rope_theta ** (-half / self.config.head_dim)  # (D/2,)
+        """Cosine and sine (..., D) of positions (...), always in float32: bfloat16 has no 257."""
+        pairs = torch.arange(0, self.config.head_dim, 2, device=positions.device)  # (D/2,)
+        frequencies = 1.0 / self.config.rope_theta ** (pairs.float() / self.config.head_dim)  # (D/2,)
         angles = positions.float().unsqueeze(-1) * frequencies  # (..., D/2)
         angles = torch.cat((angles, angles), dim=-1)  # (..., D)
         return angles.cos(), angles.sin()
