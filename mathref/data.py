@@ -52,13 +52,18 @@ class Loaded:
     notes: list[str]
 
 
-def _builtin(split: str, style: str) -> list[Problem]:
-    from mathref.problems import generate  # late: generating is not needed for files
+@functools.cache  # the guard and the sources ask for the same splits
+def _generated(split: str) -> tuple[Any, ...]:
+    from mathref.problems import generate  # late: not needed for files
 
+    return tuple(generate(split))
+
+
+def _builtin(split: str, style: str) -> list[Problem]:
     if style not in get_args(Style):
         raise ValueError(f"unknown style '{style}', expected one of {', '.join(get_args(Style))}")
     problems = []
-    for p in generate(split):
+    for p in _generated(split):
         for word in ("detailed", "brief") if style == "both" else (style,):
             id = f"{p.id}/{word}" if style == "both" else p.id
             problems.append(Problem(id, p.problem, p.answer, getattr(p, word), p.level, p.subject))
