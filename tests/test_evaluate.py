@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +199,12 @@ def test_plot_mistakes_get_one_line(
 
 
 def test_help_is_fast_and_complete() -> None:
-    start = time.perf_counter()
+    before = sum(os.times()[2:4])  # CPU time of finished child processes: a busy machine does not change it
     shown = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True, timeout=30
+        [sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True, timeout=120
     )
-    assert time.perf_counter() - start < 5  # a second on an idle machine; tests share theirs
+    assert sum(os.times()[2:4]) - before < 1
     for flag in ("--k-curve", "--plot", "--json", "--regrade", "--ties", "--seed"):
         assert flag in shown.stdout
     code = "import evaluate, sys; sys.exit(any(m in sys.modules for m in ('torch', 'sympy', 'matplotlib')))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=30).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
