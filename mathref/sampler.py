@@ -249,7 +249,6 @@ def _decode(
         if remaining < len(rows) and (full or remaining <= (1 - LEAVE_SHARE) * len(rows)):
             kept = alive.nonzero().squeeze(1)
             cache.select(kept)
-            cache.longest = int(cache.lengths.max())  # the longest row may have been among those that left
             rows, token, alive = rows[kept], token[kept], alive[kept]
         logits = model(token.unsqueeze(1), kv_cache=cache)[:, -1]  # (B, V)
     if not logprob.isfinite().all():
