@@ -10,13 +10,13 @@ unpickling runs code.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import safetensors
-import safetensors.torch
 import torch
 
 from mathref.files import atomic_write, read_json, sha256, write_json
@@ -25,6 +25,15 @@ from mathref.model import ModelConfig, Transformer
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 MODEL_TYPES = ("llama",)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Names of types inside a safetensors file.
+DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+DTYPE_CODES |= {
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 # ModelConfig field -> config.json key
 CONFIG_KEYS = {
@@ -47,6 +56,7 @@ REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False,),
     "quantization_config": (None,),
     "sliding_window": (None,),
+    "partial_rotary_factor": (1,),
 }
 # Module name here -> module name there; layers keep their number.
 OUTER_NAMES = {"embedding": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
@@ -65,8 +75,23 @@ LAYER_NAMES = {
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
 
 
+def _rope_settings(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
+    """rope_theta from where older and newer files keep it; refuses stretched and partial rotary positions."""
+    found = {"rope_theta": values.get("rope_theta")}
+    # The newer name, rope_parameters, holds what the older does and rope_theta as well.
+    for name in ("rope_scaling", "rope_parameters"):
+        settings = values.get(name) or {}
+        kind = None
+        if isinstance(settings, dict):
+            kind = settings.get("rope_type", settings.get("type", "default"))
+        if kind != "default":
+            raise ValueError(f"{source}: {name} is {settings!r}; only plain rotary positions are supported")
+        found |= {key: settings[key] for key in ("rope_theta", "partial_rotary_factor") if key in settings}
+    return {"rope_theta": 10000.0} | {key: value for key, value in found.items() if value is not None}
+
+
 def config_from_hf(values: dict[str, Any], source: str | Path) -> ModelConfig:
-    """ModelConfig of a config.json's content; ValueError names `source` and what is missing or not supported."""
+    """ModelConfig of a config.json's content; ValueError names `source` and the key at fault."""
     model_type = values.get("model_type")
     if model_type not in MODEL_TYPES:
         raise ValueError(f"{source}: model_type is {model_type!r}, supported: {', '.join(MODEL_TYPES)}")
@@ -76,10 +101,13 @@ def config_from_hf(values: dict[str, Any], source: str | Path) -> ModelConfig:
             raise ValueError(
                 f"{source}: {key} is {values[key]!r}, supported: {', '.join(map(repr, allowed))}"
             )
-    values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
     values.setdefault("tie_word_embeddings", False)
-    if values.get("head_dim") is None and {"hidden_size", "num_attention_heads"} <= values.keys():
-        values["head_dim"] = values["hidden_size"] // values["num_attention_heads"]
+    width, n_head = values.get("hidden_size"), values.get("num_attention_heads")
+    if values.get("num_key_value_heads") is None:
+        values["num_key_value_heads"] = n_head
+    if values.get("head_dim") is None:
+        if isinstance(width, int) and isinstance(n_head, int) and n_head > 0:
+            values["head_dim"] = width // n_head
     missing = [key for key in CONFIG_KEYS.values() if values.get(key) is None]
     if missing:
         raise ValueError(f"{source}: lacks {', '.join(missing)}")
@@ -87,19 +115,6 @@ def config_from_hf(values: dict[str, Any], source: str | Path) -> ModelConfig:
         return ModelConfig(**{field: values[key] for field, key in CONFIG_KEYS.items()})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{source}: {error}") from None
-
-
-def _rope_settings(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
-    """rope_theta, from its own key or from rope_parameters (newer files); refuses stretched positions."""
-    newer = values.get("rope_parameters") or {}
-    kind = (values.get("rope_scaling") or newer).get("rope_type", "default")
-    if values.get("rope_scaling") is not None and kind == "default":
-        kind = values["rope_scaling"].get("type", "default")  # the key's older name
-    if kind != "default":
-        raise ValueError(
-            f"{source}: rope_scaling of type {kind!r} is not supported, only plain rotary positions are"
-        )
-    return {"rope_theta": values.get("rope_theta") or newer.get("rope_theta") or 10000.0}
 
 
 def config_to_hf(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
@@ -122,6 +137,10 @@ def name_to_hf(name: str) -> str:
 def load_config(path: str | Path) -> ModelConfig:
     """Read the config.json of a checkpoint folder."""
     source = Path(path) / CONFIG
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"{source}: no such file; a checkpoint is a folder with {CONFIG} and {WEIGHTS}"
+        )
     values = read_json(source)
     if not isinstance(values, dict):
         raise ValueError(f"{source}: expected a JSON object, found {type(values).__name__}")
@@ -131,8 +150,9 @@ def load_config(path: str | Path) -> ModelConfig:
 def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
     """Load a checkpoint folder: config.json and model.safetensors, or shards and their index.
 
-    `dtype` None keeps the stored type. Files are memory-mapped and copied tensor by tensor, so memory holds
-    the model once. Raises FileNotFoundError or ValueError with one line for whatever does not fit.
+    `dtype` None keeps the stored type (the embedding's, if they differ). Files are memory-mapped and copied
+    tensor by tensor, so memory holds the model once. Raises FileNotFoundError or ValueError with one line for
+    whatever does not fit.
     """
     path = Path(path)
     config = load_config(path)
@@ -161,9 +181,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
         shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
         raise ValueError(f"{path}: weights do not fit config.json: {shown}")
     model.load_state_dict(found, strict=True, assign=True)
-    for p in model.parameters():
-        p.requires_grad_(True)
-    return model.eval()
+    return model.to(model.embedding.weight.dtype).requires_grad_(True).eval()
 
 
 def weight_files(path: str | Path) -> list[Path]:
@@ -187,8 +205,8 @@ def weight_files(path: str | Path) -> list[Path]:
     pickled = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt*"))
     if pickled:
         raise ValueError(
-            f"{pickled[0]}: pickled weights are not read, since unpickling runs code; convert them on a machine you "
-            "trust with transformers: model.save_pretrained(folder, safe_serialization=True)"
+            f"{pickled[0]}: pickled weights are not read, since unpickling can run any code; if you "
+            "trust them, convert them: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
         )
     raise FileNotFoundError(f"{path}: no weights, expected {WEIGHTS} or {INDEX}")
 
@@ -204,6 +222,27 @@ def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
             raise ValueError(f"{file}: damaged or not a safetensors file ({error})") from None
 
 
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors as one safetensors file, whole or not at all, one tensor in memory at a time.
+
+    The file is: 8 bytes with the length of the header, the header in JSON, the tensors' bytes. Of the
+    package's own writers, `save` holds the file in memory twice and `save_file` does not wait for the disk.
+    """
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].element_size())  # so that each is aligned
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in ordered:
+        start, end = end, end + tensor.numel() * tensor.element_size()
+        code = DTYPE_CODES[tensor.dtype]
+        header[name] = {"dtype": code, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, tensor in ordered:
+            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
 def save_model(model: Transformer, path: str | Path) -> None:
     """Write config.json and model.safetensors into folder `path`, each whole or not at all.
 
@@ -212,10 +251,9 @@ def save_model(model: Transformer, path: str | Path) -> None:
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name_to_hf(name): p.detach().contiguous().cpu() for name, p in model.named_parameters()}
+    tensors = {name_to_hf(name): p.detach() for name, p in model.named_parameters()}
     dtype = next(model.parameters()).dtype
-    with atomic_write(path / WEIGHTS) as file:
-        file.write(safetensors.torch.save(tensors, {"format": "pt"}))
+    write_safetensors(path / WEIGHTS, tensors, {"format": "pt"})
     write_json(path / CONFIG, config_to_hf(model.config, dtype))
 
 
