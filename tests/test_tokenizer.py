@@ -1,0 +1,314 @@
+"""tokenizer.py: texts that come back unchanged, ids that begin and end a sequence, files that are not read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from mathref.model import ModelConfig
+from mathref.tokenizer import (
+    SentencePieceTokenizer,
+    check_fits,
+    load_tokenizer,
+    train_sentencepiece,
+)
+
+CORPUS = [
+    "Tom has 12 apples and buys 345 more. How many apples has he now?\n12 + 345 = 357. # Answer\n\n357",
+    "Simplify $\\frac{6}{8}$.\nWe have $\\frac{6}{8} = \\frac{3}{4}$, so it is $\\boxed{\\frac{3}{4}}$.",
+    "The train runs 60 miles in 1 hour, so 60 * 2.5 = 150 miles.",
+]
+# What solutions hold, and what spoils tokenizers: digits, LaTeX, runs of blanks, line ends, other scripts.
+TEXTS = [
+    "",
+    " ",
+    "0123456789 3.14 1,000,000 -7 50%",
+    "$\\dfrac{\\sqrt{2}}{3} \\leq \\left(x^{2}\\right)$",
+    " leading, trailing ",
+    "a  b   c\t\td",
+    "one\n\ntwo\n \n\r\nthree\n",
+    "naïve — 你好 é e\u0301 𝜋 🙂",
+    "\u00a0\u200b\ufeff",
+    "</s> <s> <unk> <0x41>",
+]
+SPECIAL = ["<|begin|>", "<|end|>", "<|im_end|>"]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> SentencePieceTokenizer:
+    return train_sentencepiece(CORPUS * 20, 340)
+
+
+@pytest.fixture(scope="module")
+def json_content() -> str:
+    """A byte-level BPE with digits split, as of SmolLM2; it adds nothing to a text by itself."""
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS * 20, trainer)
+    return tokenizer.to_str()
+
+
+@pytest.fixture
+def json_folder(json_content: str, tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder with tokenizer.json and JSON files beside it: json_folder(generation_config={...})."""
+
+    def make(*, dressed: bool = False, **files: Any) -> Path:
+        tokenizer = tokenizers.Tokenizer.from_str(json_content)
+        if dressed:  # as Llama 3 does it: the tokenizer itself puts BOS in front
+            tokenizer.post_processor = processors.TemplateProcessing(
+                single="<|begin|> $A", special_tokens=[("<|begin|>", 0)]
+            )
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        for name, value in files.items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(value))
+        return tmp_path
+
+    return make
+
+
+# ---- texts -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_texts_come_back(text: str, pieces: SentencePieceTokenizer, json_folder: Callable[..., Path]) -> None:
+    ours = load_tokenizer(json_folder(tokenizer_config={"eos_token": "<|end|>"}))
+    assert pieces.decode(pieces.encode(text)) == text
+    assert ours.decode(ours.encode(text)) == text
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\u2581\0"), max_size=40))
+def test_any_text_comes_back_from_pieces(pieces: SentencePieceTokenizer, text: str) -> None:
+    """Apart from U+2581, which is how sentencepiece itself writes a space."""
+    ids = pieces.encode(text)
+    assert pieces.decode(ids) == text
+    assert all(0 <= i < pieces.vocab_size for i in ids)
+
+
+def test_every_digit_and_newline_is_a_token_of_its_own(pieces: SentencePieceTokenizer) -> None:
+    assert [pieces.decode([i]) for i in pieces.encode("2026\n\n7")] == ["2", "0", "2", "6", "\n", "\n", "7"]
+
+
+def test_words_of_the_corpus_are_merged(pieces: SentencePieceTokenizer) -> None:
+    """A tokenizer that fell back to characters would pass all round trips."""
+    assert len(pieces.encode("apples")) <= 3
+
+
+def test_control_tokens_cannot_be_written_and_are_not_shown(pieces: SentencePieceTokenizer) -> None:
+    assert (pieces.bos_id, pieces.eos_ids) == (1, (2,))
+    assert not {1, 2} & set(pieces.encode("<s>7</s>"))
+    assert pieces.decode([1, *pieces.encode("7"), 2]) == "7"
+
+
+def test_training_is_reproducible(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
+    pieces.save(tmp_path)
+    again = train_sentencepiece(CORPUS * 20, 340)
+    (tmp_path / "again").mkdir()
+    again.save(tmp_path / "again")
+    assert (tmp_path / "tokenizer.model").read_bytes() == (tmp_path / "again/tokenizer.model").read_bytes()
+
+
+def test_too_few_lines_for_the_vocabulary_is_one_line() -> None:
+    with pytest.raises(ValueError, match="5000 pieces") as error:
+        train_sentencepiece(["1 + 1 = 2"], 5000)
+    assert "\n" not in str(error.value)
+
+
+def test_added_tokens_are_recognised_and_dropped(json_folder: Callable[..., Path]) -> None:
+    ours = load_tokenizer(json_folder(tokenizer_config={"eos_token": "<|end|>"}))
+    assert ours.encode("7<|im_end|>")[-1] == 2
+    assert ours.decode(ours.encode("7<|im_end|>")) == "7"
+
+
+def test_a_stored_length_does_not_cut_texts(json_folder: Callable[..., Path]) -> None:
+    folder = json_folder(tokenizer_config={"eos_token": "<|end|>"})
+    limited = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    limited.enable_truncation(4)
+    limited.enable_padding(length=4)
+    limited.save(str(folder / "tokenizer.json"))
+    ours = load_tokenizer(folder)
+    assert len(ours.encode("123456789")) == 9
+    assert len(ours.encode("1")) == 1
+
+
+# ---- where sequences begin and end -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"generation_config": {"eos_token_id": [2, 1]}}, (2, 1)),
+        ({"generation_config": {"eos_token_id": 2}, "config": {"eos_token_id": [1, 2]}}, (2, 1)),
+        ({"config": {"eos_token_id": 1}}, (1,)),
+        ({"generation_config": {"eos_token_id": 0}, "tokenizer_config": {"eos_token": "<|im_end|>"}}, (0, 2)),
+        ({"tokenizer_config": {"eos_token": {"content": "<|end|>", "lstrip": False}}}, (1,)),
+        ({"generation_config": {"eos_token_id": None}, "tokenizer_config": {"eos_token": "<|end|>"}}, (1,)),
+    ],
+    ids=["list", "generation-first", "config-only", "own-too", "object", "null"],
+)
+def test_every_named_eos_counts(
+    files: dict[str, Any], expected: tuple[int, ...], json_folder: Callable[..., Path]
+) -> None:
+    """USERS.md 3.2: of several EOS ids in generation_config.json only one was honoured."""
+    assert load_tokenizer(json_folder(**files)).eos_ids == expected
+
+
+def test_every_named_eos_counts_for_pieces_too(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
+    pieces.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [9, 2]}')
+    assert load_tokenizer(tmp_path).eos_ids == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("dressed", "config", "expected"),
+    [
+        (False, {"bos_token": "<|begin|>"}, None),  # named and not used: SmolLM2, Qwen
+        (False, {"bos_token": "<|begin|>", "add_bos_token": True}, 0),
+        (False, {"bos_token": None}, None),
+        (True, {}, 0),  # Llama 3
+        (True, {"bos_token": "<|begin|>", "add_bos_token": False}, None),
+    ],
+)
+def test_bos_is_what_starts_a_sequence(
+    dressed: bool, config: dict[str, Any], expected: int | None, json_folder: Callable[..., Path]
+) -> None:
+    """A BOS that is named and never used was placed before every prompt."""
+    folder = json_folder(dressed=dressed, tokenizer_config={"eos_token": "<|end|>", **config})
+    ours = load_tokenizer(folder)
+    assert ours.bos_id == expected
+    assert ours.encode("7") == load_tokenizer(folder / "tokenizer.json").encode("7")
+    assert len(ours.encode("7")) == 1  # encode itself adds nothing, dressed or not
+
+
+# ---- saving ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pieces", "json"])
+def test_a_saved_tokenizer_loads_as_it_was(
+    kind: str, pieces: SentencePieceTokenizer, json_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    """EOS ids that only config.json named were lost, since a saved model gets a config.json of its own."""
+    config = {"eos_token_id": [2, 1]}
+    companions = {
+        "tokenizer_config": {"bos_token": "<|begin|>", "add_bos_token": True, "chat_template": "{{ x }}"},
+        "generation_config": {"temperature": 0.6},
+    }
+    source = json_folder(config=config, **companions)
+    if kind == "pieces":
+        (source / "tokenizer.json").unlink()
+        pieces.save(source)
+        (source / "generation_config.json").write_text('{"temperature": 0.6}')
+    before = load_tokenizer(source)
+    out = tmp_path / "out"
+    out.mkdir()
+    for file in source.glob("*.*"):
+        file.unlink()  # the source may be gone by the end of a training
+    before.save(out)
+    after = load_tokenizer(out)
+    assert (after.bos_id, after.eos_ids, after.vocab_size) == (before.bos_id, (2, 1), before.vocab_size)
+    assert after.encode(CORPUS[1]) == before.encode(CORPUS[1])
+    assert json.loads((out / "tokenizer_config.json").read_text())["chat_template"] == "{{ x }}"
+    generation = json.loads((out / "generation_config.json").read_text())
+    assert generation == {"temperature": 0.6, "eos_token_id": [2, 1], "bos_token_id": before.bos_id}
+    after.save(out)  # onto itself
+    assert load_tokenizer(out).eos_ids == (2, 1)
+
+
+def test_save_into_no_folder_is_one_line(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        pieces.save(tmp_path / "absent")
+
+
+# ---- what does not fit -------------------------------------------------------------------------------
+
+
+def test_json_is_preferred_and_a_file_can_be_named(
+    pieces: SentencePieceTokenizer, json_folder: Callable[..., Path]
+) -> None:
+    folder = json_folder(tokenizer_config={"eos_token": "<|end|>"})
+    pieces.save(folder)
+    (folder / "generation_config.json").unlink()
+    assert load_tokenizer(folder).eos_ids == (1,)
+    assert load_tokenizer(str(folder / "tokenizer.model")).eos_ids == (2,)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("tokenizer.model", b"not a protobuf", "not a sentencepiece model"),
+        ("tokenizer.model", b"", "not a sentencepiece model"),
+        ("tokenizer.json", b"{", "not a tokenizer.json"),
+        ("tokenizer.json", b"[]", "not a tokenizer.json"),
+        ("tokenizer.json", b'{"version": "1.0", "model": {"type": "Abacus"}}', "not a tokenizer.json"),
+    ],
+)
+def test_a_broken_file_is_named(name: str, content: bytes, named: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=named) as error:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path / name) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_model_is_named(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
+    pieces.save(tmp_path)
+    file = tmp_path / "tokenizer.model"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(ValueError, match="tokenizer.model: not a sentencepiece model"):
+        load_tokenizer(tmp_path)
+
+
+def test_no_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"expected tokenizer\.json or tokenizer\.model"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        load_tokenizer(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({}, "no end-of-sequence token"),
+        ({"tokenizer_config": {"eos_token": "<|absent|>"}}, "no end-of-sequence token"),
+        ({"generation_config": {"eos_token_id": "2"}}, "generation_config.json: eos_token_id holds '2'"),
+        ({"generation_config": {"eos_token_id": [-1]}}, "eos_token_id holds -1"),
+        ({"config": {"eos_token_id": [True]}}, "config.json: eos_token_id holds True"),
+        ({"tokenizer_config": [1]}, "tokenizer_config.json: expected a JSON object, found list"),
+    ],
+)
+def test_unusable_settings_are_named(
+    files: dict[str, Any], named: str, json_folder: Callable[..., Path]
+) -> None:
+    with pytest.raises(ValueError, match=named) as error:
+        load_tokenizer(json_folder(**files))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
+    def config(vocab_size: int) -> ModelConfig:
+        return ModelConfig(vocab_size, 1, 1, 1, 2, 2, 2, 8)
+
+    check_fits(pieces, config(340))
+    with pytest.raises(ValueError, match="ids up to 339, but the vocabulary of the model ends at 338"):
+        check_fits(pieces, config(339))
+    pieces.save(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 400}')
+    with pytest.raises(ValueError, match="ids up to 400"):
+        check_fits(load_tokenizer(tmp_path), config(340))
