@@ -238,7 +238,7 @@ def check_fits(tokenizer: Tokenizer, config: ModelConfig) -> None:
     if largest >= config.vocab_size:
         raise ValueError(
             f"the tokenizer has ids up to {largest}, but the vocabulary of the model ends at "
-            f"{config.vocab_size - 1}; they do not belong together: take the tokenizer from the model's own folder"
+            f"{config.vocab_size - 1}: they do not belong together; take the one from the model's folder"
         )
 
 

@@ -1,4 +1,4 @@
-"""tokenizer.py: texts that come back unchanged, ids that begin and end a sequence, files that are not read."""
+"""tokenizer.py: texts that come back unchanged, ids that begin and end a sequence, files that do not fit."""
 
 from __future__ import annotations
 
