@@ -56,9 +56,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/smollm2"), help="folder to write, new or empty"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/smollm2"), help="folder to write")
     parser.add_argument(
         "--dtype", choices=sorted(DTYPES), default="float32", help="type of the stored weights"
     )
@@ -191,15 +189,15 @@ def write_tokenizer(reader: gguf.GGUFReader, folder: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    if args.out.exists() and (not args.out.is_dir() or any(args.out.iterdir())):
-        raise FileExistsError(f"--out {args.out}: exists and is not an empty folder; choose another")
+    if (args.out / "config.json").exists():
+        raise FileExistsError(f"--out {args.out}: holds a model already; choose another folder, or remove it")
     source = args.gguf or find_gguf()
     reader = open_gguf(source)
     config = model_config(reader)
     model = convert_weights(reader, config, DTYPES[args.dtype])
     args.out.mkdir(parents=True, exist_ok=True)
     write_tokenizer(reader, args.out)
-    save_model(model, args.out)  # last: a folder with weights is complete
+    save_model(model, args.out)  # last, and config.json last of all: a folder that has it is complete
     size = sum(p.numel() for p in model.parameters())
     print(f"{source.name}: {size / 1e6:.1f}M parameters, {args.dtype}, written to {args.out}")
     print(f"next: python train.py --stage ssft --model {args.out} --data FILE --dtype bfloat16")
