@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STAGES = ("pretrain", "ssft")
 # Defaults that differ by stage; a flag on the command line wins.
 DEFAULTS = {
-    "pretrain": {"steps": 1600, "batch_size": 32, "lr": 3e-3, "warmup_steps": 100, "eval_every": 200},
+    "pretrain": {"steps": 1200, "batch_size": 32, "lr": 3e-3, "warmup_steps": 100, "eval_every": 200},
     "ssft": {"steps": 344, "batch_size": 64, "lr": 1.5e-3, "warmup_steps": 20, "eval_every": 172},
 }
 
@@ -79,7 +79,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _by_stage(name: str, text: str) -> str:
-    return f"{text} (default: {', '.join(f'{values[name]:g} for {stage}' for stage, values in DEFAULTS.items())})"
+    values = ", ".join(f"{defaults[name]:g} for {stage}" for stage, defaults in DEFAULTS.items())
+    return f"{text} (default: {values})"
 
 
 def main(argv: list[str] | None = None) -> int:

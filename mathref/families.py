@@ -17,6 +17,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import NamedTuple
 
+from mathref.arithmetic import euclid, frac, plus, radical, reduced, signed, square_part, times
+
 NAMES = ("Ana", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gina", "Hugo", "Iris", "Jack", "Kira", "Leo")
 GOODS = ("pens", "books", "apples", "cups", "plants", "hats", "tickets", "lamps")
 
@@ -31,69 +33,8 @@ class Draft(NamedTuple):
     steps: list[str]
 
 
-# ---- Writing arithmetic ------------------------------------------------------------------------------
-
-
-def frac(value: Fraction) -> str:
-    r"""LaTeX of an exact fraction: 3, -2, \frac{3}{4}, -\frac{3}{4}."""
-    if value.denominator == 1:
-        return str(value.numerator)
-    return f"{'-' if value < 0 else ''}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
-
-
-def times(a: int, b: int) -> str:
-    """A product with its partial products written out: 23*47=23*40+23*7=920+161=1081."""
-    if a < b and a > 9:
-        a, b = b, a
-    if b < 10 < 100 <= a and a % 100:
-        return f"{a}*{b}={a - a % 100}*{b}+{a % 100}*{b}={(a - a % 100) * b}+{a % 100 * b}={a * b}"
-    if a > 10 and b > 10 and b % 10:
-        return f"{a}*{b}={a}*{b - b % 10}+{a}*{b % 10}={a * (b - b % 10)}+{a * (b % 10)}={a * b}"
-    return f"{a}*{b}={a * b}"
-
-
-def plus(*terms: int) -> str:
-    """A sum with its running totals written out: 12+35+48=47+48=95."""
-    shown, terms_left = [], list(terms)
-    while len(terms_left) > 1:
-        shown.append("+".join(f"({t})" if t < 0 else str(t) for t in terms_left))
-        terms_left = [terms_left[0] + terms_left[1], *terms_left[2:]]
-    return "=".join([*shown, str(terms_left[0])])
-
-
-def signed(value: int, symbol: str = "") -> str:
-    """A term as it stands inside a sum: +3x, -x, +12, and nothing for 0."""
-    if value == 0:
-        return ""
-    size = "" if abs(value) == 1 and symbol else str(abs(value))
-    return f"{'-' if value < 0 else '+'}{size}{symbol}"
-
-
-def euclid(a: int, b: int) -> list[str]:
-    """The divisions of Euclid's algorithm, one a line."""
-    lines = []
-    a, b = max(a, b), min(a, b)
-    while b:
-        lines.append(f"{a}={a // b}*{b}+{a % b}.")
-        a, b = b, a % b
-    return lines
-
-
-def reduced(top: int, bottom: int) -> list[str]:
-    """Steps that reduce top/bottom, none where it is reduced already."""
-    divisor = math.gcd(top, bottom)
-    if divisor == 1:
-        return []
-    return [
-        f"Both {top} and {bottom} are divisible by {divisor}: "
-        f"{top}/{divisor}={top // divisor} and {bottom}/{divisor}={bottom // divisor}."
-    ]
-
-
-# ---- Families: each draws its numbers from `rng`, sized by `level` -----------------------------------
-
-
 def linear_equation(rng: random.Random, level: int) -> Draft:
+    """One unknown: a(bx + c) = dx + e with an integer solution; from level 2 on both sides have x."""
     a = rng.randint(3, 4 + 2 * level)
     c = rng.randint(1, a - 2) if level > 1 else 0
     b, x = rng.randint(1, 12 * level), rng.randint(-3 * level, 8 * level)
@@ -123,6 +64,7 @@ def linear_equation(rng: random.Random, level: int) -> Draft:
 
 
 def linear_system(rng: random.Random, level: int) -> Draft:
+    """Two unknowns by elimination; the answer is the pair (x,y)."""
     x, y = rng.randint(1, 5 * level), rng.randint(1, 5 * level)
     m, k = rng.randint(1, level), rng.randint(2, 3 + level)
     n = rng.randint(1, min(9, k * m - 1))
@@ -141,6 +83,7 @@ def linear_system(rng: random.Random, level: int) -> Draft:
 
 
 def fraction_sum(rng: random.Random, level: int) -> Draft:
+    """Sum or difference of two fractions in lowest terms."""
     b, d = rng.randint(2, 4 + 3 * level), rng.randint(2, 4 + 3 * level)
     a, c = rng.randint(1, 2 * b), rng.randint(1, 2 * d)
     sign = "-" if rng.random() < 0.4 and a * d > c * b else "+"
@@ -163,6 +106,7 @@ def fraction_sum(rng: random.Random, level: int) -> Draft:
 
 
 def percent_change(rng: random.Random, level: int) -> Draft:
+    """A rise by p percent, from level 3 on then a fall by q percent; all amounts are whole."""
     percents = (10, 50, 20, 25, 30, 40, 5, 15, 60, 35)[: 5 + level]
     p, q = rng.choice(percents), rng.choice(percents)
     price = 20 * rng.randint(2, 40) if level < 3 else 400 * rng.randint(1, 8 * level - 14)
@@ -191,6 +135,7 @@ def percent_change(rng: random.Random, level: int) -> Draft:
 
 
 def gcd_or_lcm(rng: random.Random, level: int) -> Draft:
+    """Greatest common divisor by Euclid's algorithm, or the least common multiple through it."""
     common = rng.randint(2, 4 + 4 * level)
     a, b = common * rng.randint(2, 5 + 2 * level), common * rng.randint(2, 5 + 2 * level)
     a, b = (a, b + common) if a == b else (a, b)
@@ -206,6 +151,7 @@ def gcd_or_lcm(rng: random.Random, level: int) -> Draft:
 
 
 def remainder(rng: random.Random, level: int) -> Draft:
+    """Remainder of a*b+c, or of a power computed factor by factor."""
     m = rng.randint(3, 5 + 2 * level)
     if level > 2 and rng.random() < 0.5:
         a, n = rng.randint(2, 4 + level), rng.randint(3, 2 + level)
@@ -229,6 +175,7 @@ def remainder(rng: random.Random, level: int) -> Draft:
 
 
 def arithmetic_sequence(rng: random.Random, level: int) -> Draft:
+    """A late term, from level 3 on the sum of the first n terms."""
     first, step = rng.randint(1, 10 * level), rng.randint(2, 3 + 2 * level)
     n = rng.randint(5, 6 + 5 * level)
     last = first + (n - 1) * step
@@ -254,6 +201,7 @@ def arithmetic_sequence(rng: random.Random, level: int) -> Draft:
 
 
 def geometric_sequence(rng: random.Random, level: int) -> Draft:
+    """The last term, from level 3 on the sum of all of them."""
     ratio, n = rng.randint(2, 3 + level // 2), rng.randint(3, 4 + level // 3)
     first = rng.randint(2, 9 * level + 9)
     terms = [first * ratio**i for i in range(n)]
@@ -274,6 +222,7 @@ def geometric_sequence(rng: random.Random, level: int) -> Draft:
 
 
 def travel(rng: random.Random, level: int) -> Draft:
+    """Distance over two legs, from level 3 on the average speed."""
     speeds = rng.randint(2, 6 + 6 * level), rng.randint(2, 6 + 6 * level)
     hours = rng.randint(2, 3 + level), rng.randint(2, 3 + level)
     first, second = speeds[0] * hours[0], speeds[1] * hours[1]
@@ -299,6 +248,7 @@ def travel(rng: random.Random, level: int) -> Draft:
 
 
 def committees(rng: random.Random, level: int) -> Draft:
+    """A product of binomials, each a falling product over a factorial."""
     women, men = rng.randint(3, 5 + level), rng.randint(3, 5 + level)
     w, m = rng.randint(1, min(3, 1 + level // 2)), rng.randint(1, 2)
     extra = rng.randint(2, 9) if level > 2 else 1
@@ -326,6 +276,7 @@ def committees(rng: random.Random, level: int) -> Draft:
 
 
 def draw_marbles(rng: random.Random, level: int) -> Draft:
+    """Two draws without putting back: both red, or both of one color."""
     red, blue = rng.randint(2, 4 + 2 * level), rng.randint(2, 4 + 2 * level)
     green = rng.randint(1, 2 * level) if level > 2 else 0
     n, same = red + blue + green, level > 1 and rng.random() < 0.6
@@ -355,6 +306,7 @@ def draw_marbles(rng: random.Random, level: int) -> Draft:
 
 
 def quadratic(rng: random.Random, level: int) -> Draft:
+    """Integer roots by sum and product; from level 4 on the larger root by completing the square."""
     if level < 4:
         p, q = sorted(rng.sample([r for r in range(-6 - 3 * level, 8 + 4 * level) if r], 2))
         b, c = -(p + q), p * q
@@ -380,20 +332,8 @@ def quadratic(rng: random.Random, level: int) -> Draft:
     return Draft((-2 * half, half * half - under), problem, root, f"(x-{half})^2={under}", steps)
 
 
-def square_part(n: int) -> tuple[int, int]:
-    """n = outer^2 * inner with the largest outer."""
-    outer = max(k for k in range(1, math.isqrt(n) + 1) if n % (k * k) == 0)
-    return outer, n // (outer * outer)
-
-
-def radical(outer: int, inner: int) -> str:
-    """LaTeX of outer*sqrt(inner)."""
-    if inner == 1:
-        return str(outer)
-    return f"{outer if outer > 1 else ''}\\sqrt{{{inner}}}"
-
-
 def radical_sum(rng: random.Random, level: int) -> Draft:
+    """A sum of square roots over one radicand."""
     inner = rng.choice((2, 3, 5, 6, 7, 10, 11, 13))
     outers = [rng.randint(2, 4 + level) for _ in range(2 + (level > 3))]
     factors = [rng.randint(2, 3 + level) if level > 1 else 1 for _ in outers]
@@ -412,6 +352,7 @@ def radical_sum(rng: random.Random, level: int) -> Draft:
 
 
 def inequality(rng: random.Random, level: int) -> Draft:
+    """A linear inequality, from level 3 on with an absolute value; the answer is an interval."""
     a, b, c = rng.randint(2, 3 + 2 * level), rng.randint(1, 9 * level), rng.randint(1, 6 * level)
     edge = "Give the answer as an interval."
     if level < 3:
@@ -439,6 +380,7 @@ def inequality(rng: random.Random, level: int) -> Draft:
 
 
 def composition(rng: random.Random, level: int) -> Draft:
+    """f(g(x)) of two linear functions, from level 3 on with a square inside f."""
     a, b = rng.randint(2, 3 + level), rng.randint(1, 5 * level)
     c, d = rng.randint(2, 3 + level), rng.randint(1, 4 * level)
     x = rng.randint(1, 3 + level)
@@ -458,11 +400,14 @@ def composition(rng: random.Random, level: int) -> Draft:
             f"Then {a * square}-{b}={a * square - b}.",
         ]
         value, shape = a * square - b, f"{a}x^2-{b}"
-    problem = f"Let $f(x)={shape}$ and $g(x)={c}x-{d}$. " + rng.choice(["What is", "Find"]) + f" $f(g({x}))$."
+    problem = f"Let $f(x)={shape}$ and $g(x)={c}x-{d}$. " + rng.choice(
+        [f"What is $f(g({x}))$?", f"Find $f(g({x}))$."]
+    )
     return Draft((shape, c, d, x), problem, str(value), f"g({x})={inner}, f({inner})={value}", steps)
 
 
 def missing_mean(rng: random.Random, level: int) -> Draft:
+    """The value that is missing for a given mean."""
     n = rng.randint(3, 3 + level)
     values = [rng.randint(2, 20 * level) for _ in range(n - 1)]
     known = sum(values)
@@ -481,6 +426,7 @@ def missing_mean(rng: random.Random, level: int) -> Draft:
 
 
 def change_base(rng: random.Random, level: int) -> Draft:
+    """A numeral in another base by repeated division."""
     base = rng.randint(2 + (level > 2), 4 + level)
     n = rng.randint(base * base, (30, 60, 150, 400, 700)[level - 1] + base * base)
     digits, steps, rest = "", [], n
@@ -493,6 +439,7 @@ def change_base(rng: random.Random, level: int) -> Draft:
 
 
 def shopping(rng: random.Random, level: int) -> Draft:
+    """Prices times counts, added up; from level 2 on the change as well."""
     kinds = rng.sample(GOODS, 2 + (level > 3))
     prices = [rng.randint(2, 5 + 6 * level) for _ in kinds]
     counts = [rng.randint(2, 4 + 2 * level) for _ in kinds]

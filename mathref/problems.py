@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from mathref.families import FAMILIES, euclid, plus, radical, reduced, square_part, times
+from mathref.arithmetic import euclid, plus, radical, reduced, square_part, times
+from mathref.families import FAMILIES
 
 Split = Literal["train", "validation", "test"]
 SIZES: dict[Split, int] = {"train": 11000, "validation": 1000, "test": 500}  # Table 1, row MATH
@@ -108,8 +109,9 @@ def generate(split: Split, n: int | None = None, seed: int = 0) -> list[BuiltinP
 
 # ---- Text for pre-training ---------------------------------------------------------------------------
 
-PAGE_SHARE = 0.1  # of the documents; the rest is arithmetic
-PAGE_LEVELS = (1, 2)  # pages show easy problems only: the harder levels are left to fine-tuning
+PAGE_SHARE = 0.5  # of the documents; the rest is arithmetic
+PAGE_LEVELS = (1, 2, 3)  # the two hardest levels are left to fine-tuning
+PAGE_STYLES = ("answer", "brief", "brief", "detailed", "detailed")
 
 
 def pretraining_text(seed: int = 0) -> Iterator[str]:
@@ -117,9 +119,8 @@ def pretraining_text(seed: int = 0) -> Iterator[str]:
     problems.
 
     The arithmetic is written as the detailed solutions write it, so that a base model's mistakes are slips
-    rather than ignorance. A page of problems is laid out like a few-shot prompt (prompts.few_shot_prompt);
-    half of the pages give bare answers, as much of the web does. Problems come from the training side of
-    the split.
+    rather than ignorance. The pages teach to read a problem's numbers; each is laid out like a prompt of
+    prompts.few_shot_prompt, and some give bare answers only. Problems come from the training side.
     """
     rng = random.Random(f"pretrain-{seed}")
     pages = stream("train", seed=-1 - seed, levels=PAGE_LEVELS)
@@ -127,7 +128,7 @@ def pretraining_text(seed: int = 0) -> Iterator[str]:
         if rng.random() >= PAGE_SHARE:
             yield "\n".join(_drill(rng) for _ in range(rng.randint(6, 12)))
             continue
-        style = rng.choice(["answer", "answer", "brief", "detailed"])
+        style = rng.choice(PAGE_STYLES)
         problems = [next(pages) for _ in range(rng.randint(2, 4) * 5)]
         chosen = rng.sample(problems, len(problems) // 5)
         yield "\n\n".join(f"Problem: {p.problem}\nSolution: {_solution(p, style)}" for p in chosen)

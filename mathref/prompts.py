@@ -1,9 +1,9 @@
 r"""Every text that a model sees: the generator's prompt, the few-shot prompt, the evaluator's template.
 
 Paper: section 2 (X is what follows the problem), Tables 2 and 5 (few-shot prompts), section 6.1 (evaluator).
-Choices [P]: the paper's generator prompt is unknown; it is two labelled lines here, and a few-shot prompt is the
-same text repeated with solved problems, so that fine-tuning and few-shot prompting differ in the weights alone.
-The evaluator's template is known word by word [Q], its line breaks are not.
+Choices [P]: the paper's generator prompt is unknown; it is two labelled lines here, and a few-shot prompt
+is the same text repeated with solved problems, so that fine-tuning and few-shot prompting differ in the
+weights alone. The evaluator's template is known word by word [Q], its line breaks are not.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def resolve_model(name: str) -> Path:
     if not (folder / "config.json").exists():
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise FileNotFoundError(
-            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), or a folder with config.json, "
-            "model.safetensors and a tokenizer"
+            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), or a folder with "
+            "config.json, model.safetensors and a tokenizer"
         )
     return folder
 

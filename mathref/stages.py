@@ -99,7 +99,6 @@ def ssft(
     *,
     style: str,
     device: torch.device,
-    dtype: torch.dtype | None = None,
     n_validation: int | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
@@ -109,7 +108,8 @@ def ssft(
     Raises ValueError when tokenizer and model do not belong together or no example fits the context.
     """
     tokenizer = load_tokenizer(folder)
-    model = load_model(folder, device=str(device), dtype=dtype)
+    # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
+    model = load_model(folder, device=str(device), dtype=torch.float32)
     check_fits(tokenizer, model.config)
     data = training_data(sources, style=style, seed=config.seed, n_validation=n_validation)
     notes = [f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters", *data.notes]

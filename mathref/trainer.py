@@ -146,7 +146,7 @@ def pad_batch(items: Sequence[Example], device: torch.device) -> tuple[torch.Ten
 
 
 def micro_batches(items: Sequence[Item], n_tokens: Callable[[Item], int], budget: int) -> list[list[Item]]:
-    """Cut items, longest first, into groups whose padded size stays within `budget` tokens (one item at least)."""
+    """Cut items, longest first, into groups of at most `budget` padded tokens (one item at least)."""
     groups: list[list[Item]] = []
     for item in sorted(items, key=n_tokens, reverse=True):
         # Sorted longest first, a group's padded width is the length of its first item.
@@ -158,7 +158,7 @@ def micro_batches(items: Sequence[Item], n_tokens: Callable[[Item], int], budget
 
 
 def step_items(items: Sequence[Item], step: int, batch_size: int, seed: int) -> list[Item]:
-    """The examples of optimiser step `step` (from 0): consecutive places of one endless series of shuffled epochs."""
+    """The examples of step `step` (from 0): consecutive places in an endless series of shuffled epochs."""
     chosen = []
     for place in range(step * batch_size, (step + 1) * batch_size):
         epoch, offset = divmod(place, len(items))
@@ -275,6 +275,7 @@ def train(
     """
     if not items:
         raise ValueError("there is nothing to train on: no example is left")
+    model.checkpoint_layers = config.activation_checkpointing
     optimizer, progress = make_optimizer(model, config), Progress()
     if resume and (folder / CHECKPOINT).exists():
         progress = load_checkpoint(folder / CHECKPOINT, model, optimizer, fingerprint)
@@ -369,8 +370,8 @@ def _not_finite(folder: Path, step: int, loss: float, grad_norm: float, lr: floa
         else "none kept"
     )
     return (
-        f"step {step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate {lr:.2g}, training cannot go on; "
-        f"{kept}; try a lower --lr or --dtype float32"
+        f"step {step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate {lr:.2g}; "
+        f"training cannot go on, {kept}; try a lower --lr or --dtype float32"
     )
 
 

@@ -1,0 +1,54 @@
+"""README and docs are true of the code: file map, equation map, commands and figures' places."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WALKTHROUGH = (ROOT / "docs" / "walkthrough.md").read_text(encoding="utf-8")
+
+
+def test_every_module_and_command_is_in_the_file_map_and_the_reverse():
+    listed = set(
+        re.findall(r"^\s*([\w/]+\.py) ", README.split("## File map")[1].split("\n## ")[0], flags=re.M)
+    )
+    modules = {p.name for p in (ROOT / "mathref").glob("*.py") if p.name != "__init__.py"}
+    commands = {p.name for p in ROOT.glob("*.py")}
+    assert listed == modules | commands
+
+
+@pytest.mark.parametrize("target", re.findall(r"`(mathref/\w+\.py::\w+|tests/\w+\.py)`", WALKTHROUGH))
+def test_every_target_of_the_equation_map_exists(target):
+    file, _, name = target.partition("::")
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert not name or re.search(rf"^(def|class) {name}\b", text, flags=re.M)
+
+
+def test_local_links_resolve():
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"):
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / link).exists(), f"{document.name} -> {link}"
+
+
+def test_requirements_and_package_metadata_name_the_same_torch():
+    assert "torch==2.13.0" in (ROOT / "requirements.txt").read_text()
+    assert "torch==2.13.0" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_flags_in_documents_exist():
+    """Every --flag of a `python X.py` line in README and docs is known to that command's --help."""
+    import subprocess
+    import sys
+
+    helps = {}
+    for document in (README, WALKTHROUGH, (ROOT / "docs" / "RESULTS.md").read_text(encoding="utf-8")):
+        for script, rest in re.findall(r"python3? (\w+\.py)([^\n`|]*)", document):
+            if script not in helps:
+                command = [sys.executable, script, "--help"]
+                helps[script] = subprocess.run(
+                    command, cwd=ROOT, capture_output=True, text=True, check=True
+                ).stdout
+            for flag in re.findall(r"(?<!\S)(--[a-z][a-z-]*)", rest):
+                assert flag in helps[script], f"{script} {flag}"

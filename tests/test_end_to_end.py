@@ -1,0 +1,162 @@
+"""The commands as a user types them: the whole path on the built-in problems, and what bad input gets."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(line, *more, cwd=ROOT):
+    script, *rest = line.split()
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *rest, *map(str, more)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def succeed(line, *more):
+    result = command(line, *more)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(line, *more):
+    """The one line on stderr of a command that ends with status 2."""
+    result = command(line, *more)
+    assert result.returncode == 2, (result.returncode, result.stderr)
+    lines = [text for text in result.stderr.splitlines() if "error:" in text]
+    assert "Traceback" not in result.stderr and len(lines) == 1, result.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "ssft"
+    flags = "--steps 3 --batch-size 8 --eval-every 2 --n-greedy 4 --n-validation 8 --max-new-tokens 40"
+    printed = succeed(f"train.py --stage ssft {flags}", "--out", folder)
+    assert f"wrote {folder}" in printed and "next: python sample.py" in printed
+    return folder
+
+
+def test_fine_tune_sample_evaluate(run_folder, tmp_path):
+    assert {"config.json", "model.safetensors", "tokenizer.model", "run.json", "metrics.jsonl"} <= {
+        p.name for p in run_folder.iterdir()
+    }
+    run = json.loads((run_folder / "run.json").read_text())
+    assert run["settings"]["seed"] == 0 and run["packages"]["torch"] and run["settings"]["data_digest"]
+    samples, greedy, table = tmp_path / "samples.jsonl", tmp_path / "greedy.jsonl", tmp_path / "table.json"
+    succeed("sample.py --limit 3 --n 4 --max-new-tokens 60", "--model", run_folder, "--out", samples)
+    succeed("sample.py --limit 3 --greedy --max-new-tokens 60", "--model", run_folder, "--out", greedy)
+    printed = succeed("evaluate.py", samples, greedy, "--json", table)
+    assert "pass@1" in printed.lower() and "maj1@4" in printed.lower()
+    assert json.loads(table.read_text())
+    before = samples.read_bytes()
+    succeed("sample.py --limit 3 --n 4 --max-new-tokens 60", "--model", run_folder, "--out", samples)
+    assert samples.read_bytes() == before
+
+
+def test_few_shot_prompting_of_a_shipped_base(tmp_path):
+    out = tmp_path / "few-shot.jsonl"
+    succeed(
+        "sample.py --model tiny --few-shot 2 --style brief --limit 2 --n 2 --max-new-tokens 30", "--out", out
+    )
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 3 and "meta" in lines[0] and all(len(line["samples"]) == 2 for line in lines[1:])
+
+
+def test_a_run_folder_is_not_written_over(run_folder):
+    assert "--resume" in refused("train.py --stage ssft --steps 3", "--out", run_folder)
+    assert "steps was 3, is 4" in refused(
+        "train.py --stage ssft --steps 4 --batch-size 8 --eval-every 2 --n-greedy 4 --n-validation 8 "
+        "--max-new-tokens 40 --resume",
+        "--out",
+        run_folder,
+    )
+
+
+def test_bad_training_data_is_named_with_file_line_and_field(tmp_path):
+    out, data = tmp_path / "out", tmp_path / "data.jsonl"
+    line = "train.py --stage ssft --steps 1 --data"
+    assert "no such file" in refused(line, data, "--out", out)
+    data.write_text("")
+    assert "empty" in refused(line, data, "--out", out)
+    data.write_text('{"problem": "What is 1+1?", "answer": "2", "solution": "\\\\boxed{2}"}\nnot json\n')
+    assert f"{data}:2" in refused(line, data, "--out", out)
+    data.write_text(
+        '{"problem": "What is 1+1?", "answer": "2", "solution": "\\\\boxed{2}"}\n{"answer": "2"}\n'
+    )
+    message = refused(line, data, "--out", out)
+    assert f"{data}:2" in message and "problem" in message
+    assert not out.exists(), "nothing half-written is left behind"
+
+
+def test_bad_checkpoints_are_one_line(run_folder, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in run_folder.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:10_000])
+    for script in ("sample.py --limit 1 --n 1", "train.py --stage ssft --steps 1"):
+        assert "model.safetensors" in refused(script, "--model", broken, "--out", tmp_path / "out")
+    config = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
+    message = refused("sample.py --limit 1", "--model", broken, "--out", tmp_path / "out")
+    assert "mamba" in message and "llama" in message
+    (broken / "config.json").write_text(json.dumps(config | {"vocab_size": 10}))
+    refused("sample.py --limit 1", "--model", broken, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_values_and_missing_models_are_refused(tmp_path):
+    assert "invalid choice" in command("train.py --stage nonsense").stderr
+    assert command("train.py --stage nonsense").returncode == 2
+    assert "tiny or small" in refused("train.py --stage ssft --model nowhere", "--out", tmp_path / "out")
+    assert "--lr" in refused("train.py --stage ssft --lr -1", "--out", tmp_path / "out")
+    assert "not on this machine" in refused(
+        "train.py --stage ssft --device cuda:7", "--out", tmp_path / "out"
+    )
+
+
+def test_a_full_disk_is_one_line_and_status_1(tmp_path):
+    """A file size limit stands in for a full disk: the write fails, and nothing half-written has a name."""
+    limit = "import resource, signal, sys, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); sys.argv = sys.argv[1:];"
+    limit += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    flags = "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2".split()
+    result = subprocess.run(
+        [sys.executable, "-c", limit, str(ROOT / "train.py"), *flags, "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not list((tmp_path / "out").glob(".*.tmp"))
+
+
+@pytest.mark.parametrize("script", ["train.py", "sample.py", "evaluate.py"])
+def test_help_answers_without_torch(script):
+    code = f"import sys, runpy; sys.argv = ['{script}', '--help']\n"
+    code += f"try:\n    runpy.run_path('{script}', run_name='__main__')\n"
+    code += "except SystemExit:\n    assert 'torch' not in sys.modules and 'sympy' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "usage:" in result.stdout, result.stderr
+
+
+def test_installing_the_package_needs_no_torch_for_the_grader():
+    code = "import sys; from mathref.grader import is_equivalent; assert is_equivalent('1/2', '0.5');"
+    code += "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

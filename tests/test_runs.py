@@ -1,0 +1,69 @@
+"""Run folders and the end of a command: what a user causes is one line and status 2."""
+
+import pytest
+import torch
+
+from mathref.files import read_json
+from mathref.runs import open_run, pick_device, pick_dtype, resolve_model, run_command
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no\nsuch thing"), 2),
+        (FileNotFoundError("data.jsonl: no such file"), 2),
+        (OSError(28, "No space left on device"), 1),
+        (FloatingPointError("loss nan"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_known_errors_end_in_one_line(error, status, capsys):
+    def main(argv):
+        raise error
+
+    assert run_command(main, []) == status
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1 and "error:" in shown and "Traceback" not in shown
+
+
+def test_our_own_mistakes_keep_their_traceback():
+    def main(argv):
+        raise AssertionError("a bug")
+
+    with pytest.raises(AssertionError):
+        run_command(main, [])
+
+
+def test_a_folder_that_holds_a_run_is_refused_and_resumed(tmp_path):
+    folder = tmp_path / "run"
+    first = open_run(folder, {"lr": 1.0, "seed": 0}, resume=False)
+    assert read_json(folder / "run.json")["settings"] == {"lr": 1.0, "seed": 0}
+    with pytest.raises(FileExistsError, match="--resume"):
+        open_run(folder, {"lr": 1.0, "seed": 0}, resume=False)
+    assert open_run(folder, {"lr": 1.0, "seed": 0}, resume=True) == first
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        open_run(folder, {"lr": 1.0, "seed": 1}, resume=True)
+
+
+def test_a_folder_with_other_files_is_not_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="not empty"):
+        open_run(tmp_path, {}, resume=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_resume_starts_where_nothing_is(tmp_path):
+    open_run(tmp_path / "new" / "run", {"seed": 0}, resume=True)
+    assert (tmp_path / "new" / "run" / "run.json").exists()
+
+
+def test_unknown_models_and_devices_are_one_clear_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tiny or small"):
+        resolve_model(str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="has no config.json"):
+        resolve_model(str(tmp_path))
+    with pytest.raises(ValueError, match="not on this machine"):
+        pick_device("tpu")
+    assert pick_device("cpu") == torch.device("cpu")
+    assert pick_dtype("auto", torch.device("cpu")) == torch.float32
+    assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16

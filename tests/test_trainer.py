@@ -1,0 +1,358 @@
+"""The training loop: what carries loss, how a step is cut, and that a killed run goes on bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+
+from mathref.model import ModelConfig, Transformer
+from mathref.tokenizer import train_sentencepiece
+from mathref.trainer import (
+    CHECKPOINT,
+    METRICS,
+    Example,
+    SolutionLikelihood,
+    TrainConfig,
+    drop_too_long,
+    encode_document,
+    encode_example,
+    learning_rate,
+    make_optimizer,
+    mean_loss,
+    micro_batches,
+    optimise_step,
+    step_items,
+    train,
+)
+
+CONFIG = ModelConfig(
+    vocab_size=50, n_layer=2, n_head=4, n_kv_head=2, head_dim=8, n_embd=32, n_inner=48, max_seq_len=64
+)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def new_model(seed=0):
+    torch.manual_seed(seed)
+    return Transformer(CONFIG)
+
+
+def examples(n, seed=0):
+    """Examples of very different lengths, with prompts of different lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(n):
+        n_prompt = int(torch.randint(1, 12, (1,), generator=generator))
+        length = n_prompt + int(torch.randint(1, 40, (1,), generator=generator))
+        made.append(Example(torch.randint(1, 50, (length,), generator=generator).tolist(), n_prompt))
+    return made
+
+
+def gradients(model):
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def run(model, items, folder, config, **options):
+    folder.mkdir(exist_ok=True)
+    validate = options.pop(
+        "validate", lambda m: {"val/loss": mean_loss(m, items[:8], SolutionLikelihood(), config)}
+    )
+    save_best = options.pop("save_best", lambda m: None)
+    return train(
+        model, items, SolutionLikelihood(), config, folder, validate=validate, save_best=save_best, **options
+    )
+
+
+# --- Property 9 of PAPER.md section 13 ---
+
+
+def test_loss_is_the_mean_over_solution_tokens_of_each_example_alone():
+    """Independent computation: each example by itself, unpadded, torch's cross-entropy on its targets."""
+    model, items = new_model(), examples(9)
+    config = TrainConfig(steps=1, tokens_per_batch=64)
+    total, n_targets = 0.0, 0
+    with torch.no_grad():
+        for item in items:
+            logits = model(torch.tensor([item.ids]))[0]  # (T, V)
+            total += F.cross_entropy(
+                logits[item.n_prompt - 1 : -1], torch.tensor(item.ids[item.n_prompt :]), reduction="sum"
+            ).item()
+            n_targets += len(item.ids) - item.n_prompt
+    loss, _, n_tokens = optimise_step(
+        model, items, SolutionLikelihood(), make_optimizer(model, config), 1e-3, config
+    )
+    assert loss == pytest.approx(total / n_targets, rel=1e-5)
+    assert n_tokens == sum(len(item.ids) for item in items)
+
+
+def test_micro_batches_give_the_gradient_of_the_one_large_batch():
+    """A mean of micro-batch means would differ, since the lengths do; clipping is out of reach."""
+    items = examples(12)
+    grads = []
+    for budget in (1, 100, 10**6):  # one example each, a few, all at once
+        model = new_model()
+        config = TrainConfig(steps=1, tokens_per_batch=budget, max_grad_norm=1e9)
+        optimise_step(model, items, SolutionLikelihood(), make_optimizer(model, config), 1e-3, config)
+        grads.append(gradients(model))
+    assert torch.allclose(grads[0], grads[2], atol=1e-6) and torch.allclose(grads[1], grads[2], atol=1e-6)
+    assert grads[2].norm() > 1e-2
+
+
+def test_prompt_and_padding_predictions_get_no_gradient_the_boundary_and_eos_do():
+    model = new_model()
+    seen = {}
+    head = model.head
+
+    def spy(hidden):  # keeps the logits that the loss reads
+        seen["n"] = len(hidden)
+        return head(hidden)
+
+    model.head = spy
+    items = [Example([5, 6, 7, 8, 9, 2], 3), Example([5, 6, 2], 1)]
+    SolutionLikelihood().loss(model, items)
+    # 3 targets (8, 9, 2) from positions 2, 3, 4, the first of them the last prompt position; and 2 (6, 2).
+    assert seen["n"] == 5 == sum(SolutionLikelihood().weight(item) for item in items)
+
+
+def test_changing_a_prompt_target_or_the_padding_width_leaves_the_loss_alone():
+    model, objective = new_model(), SolutionLikelihood()
+    short = Example([5, 6, 7, 8, 2], 3)
+    alone = objective.loss(model, [short]).item()
+    longer = Example([9] * 30 + [2], 30)
+    together = objective.loss(model, [short, longer]).item() - objective.loss(model, [longer]).item()
+    assert together == pytest.approx(alone, abs=1e-4)
+
+
+def test_a_solution_of_one_token_trains():
+    model, config = new_model(), TrainConfig(steps=1)
+    loss, norm, _ = optimise_step(
+        model, [Example([5, 6, 2], 2)], SolutionLikelihood(), make_optimizer(model, config), 1e-3, config
+    )
+    assert loss > 0 and norm > 0
+
+
+def test_activation_checkpointing_changes_memory_not_gradients():
+    grads = []
+    for switch in (False, True):
+        model, config = new_model(), TrainConfig(steps=1, max_grad_norm=1e9)
+        model.checkpoint_layers = switch
+        optimise_step(model, examples(6), SolutionLikelihood(), make_optimizer(model, config), 1e-3, config)
+        grads.append(gradients(model))
+    assert torch.allclose(*grads, atol=1e-7)
+
+
+def test_eos_is_a_target_and_prompt_tokens_are_those_of_sampling():
+    """trl #1623: a model whose EOS is masked out of the labels never stops."""
+    lines = ["Problem: What is 1+1?", "Solution: 1+1=2, so the answer is \\boxed{2}."] * 3
+    tokenizer = train_sentencepiece(lines, 300)
+    example = encode_example(tokenizer, "What is 1+1?", "1+1=2.")
+    assert example.ids[-1] == tokenizer.eos_ids[0] and example.ids[0] == tokenizer.bos_id
+    assert example.ids[1 : example.n_prompt] == tokenizer.encode("Problem: What is 1+1?\nSolution:")
+    assert tokenizer.decode(example.ids[example.n_prompt :]) == " 1+1=2."
+    document = encode_document(tokenizer, "1+1=2")
+    assert document.n_prompt == 1 and document.ids[-1] == tokenizer.eos_ids[0]
+
+
+# --- Cutting and ordering ---
+
+
+def test_micro_batches_keep_every_item_within_the_budget():
+    items = examples(40)
+    groups = micro_batches(items, lambda item: len(item.ids), 100)
+    assert sorted(map(id, items)) == sorted(id(item) for group in groups for item in group)
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(len(item.ids) for item in group) <= 100
+
+
+def test_every_epoch_sees_every_example_once_in_another_order():
+    items = list(range(10))
+    places = [item for step in range(6) for item in step_items(items, step, 5, seed=0)]
+    epochs = [places[i : i + 10] for i in (0, 10, 20)]
+    assert all(sorted(epoch) == items for epoch in epochs) and epochs[0] != epochs[1] != items
+    # Steps that cross an epoch's end, and sets smaller than a step.
+    assert sorted(step_items([0, 1], 0, 4, seed=0)) == [0, 0, 1, 1]
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = TrainConfig(steps=100, lr=1.0, warmup_steps=10)
+    rates = [learning_rate(step, config) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0) == rates[10]
+    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[100] == pytest.approx(0.1)
+    assert learning_rate(99, replace(config, schedule="constant")) == 1.0
+
+
+def test_examples_beyond_the_context_are_left_out_and_counted():
+    items = [Example([1] * 10, 1), Example([1] * 70, 1)]
+    assert drop_too_long(items, 64) == (items[:1], 1)
+
+
+def test_norm_weights_are_not_decayed():
+    optimizer = make_optimizer(new_model(), TrainConfig(steps=1))
+    assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
+    assert {p.dim() for p in optimizer.param_groups[1]["params"]} == {1}
+
+
+# --- Runs, checkpoints, faults ---
+
+
+def test_training_learns(tmp_path):
+    items = examples(16)
+    model = new_model()
+    config = TrainConfig(steps=60, batch_size=16, lr=1e-2, log_every=1)
+    run(model, items, tmp_path, config)
+    losses = [json.loads(line)["train/loss"] for line in (tmp_path / METRICS).read_text().splitlines()]
+    assert len(losses) == 60 and losses[-1] < 0.5 * losses[0]
+
+
+def test_resumed_run_equals_the_undisturbed_one_bit_for_bit(tmp_path):
+    items = examples(20)
+    config = TrainConfig(
+        steps=12, batch_size=6, lr=1e-2, save_every=4, log_every=1, eval_every=3, warmup_steps=3
+    )
+    whole, broken = new_model(), new_model()
+    end = run(whole, items, tmp_path / "whole", config)
+
+    class Killed(Exception):
+        pass
+
+    def die(step):
+        def validate(model):
+            count["n"] += 1
+            if count["n"] == step:
+                raise Killed
+            return {"val/loss": mean_loss(model, items[:8], SolutionLikelihood(), config)}
+
+        count = {"n": 0}
+        return validate
+
+    with pytest.raises(Killed):  # at step 9, behind the checkpoint of step 8; steps 9 are run again
+        run(broken, items, tmp_path / "broken", config, validate=die(3))
+    fresh = new_model(seed=99)  # all of its state has to come from the checkpoint
+    resumed = run(fresh, items, tmp_path / "broken", config, resume=True)
+    for a, b in zip(whole.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert (resumed.step, resumed.best, resumed.best_step) == (end.step, end.best, end.best_step)
+
+    def comparable(folder):
+        lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+    assert comparable(tmp_path / "whole") == comparable(tmp_path / "broken")
+    checkpoints = [safetensors.torch.load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "broken")]
+    assert checkpoints[0].keys() == checkpoints[1].keys()
+    assert all(torch.equal(t, checkpoints[1][k]) for k, t in checkpoints[0].items())
+
+
+def test_kill_9_in_the_middle_of_train_py_is_resumed(tmp_path):
+    """A real process and a real SIGKILL; after --resume the weights are those of the undisturbed run."""
+    flags = "--stage ssft --steps 8 --batch-size 2 --eval-every 4 --save-every 1 --log-every 1".split()
+    flags += "--warmup-steps 2 --n-greedy 2 --n-validation 4 --max-new-tokens 20".split()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(name):
+        return [sys.executable, "train.py", *flags, "--out", str(tmp_path / name)]
+
+    subprocess.run(command("whole"), cwd=ROOT, env=environment, check=True, capture_output=True)
+    process = subprocess.Popen(
+        command("killed"), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=-3
+    )
+    metrics = tmp_path / "killed" / METRICS
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = subprocess.run(
+        [*command("killed"), "--resume"],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "wrote" in resumed.stdout
+    for name in ("model.safetensors", "config.json", "tokenizer.model"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+def test_the_best_model_is_kept_not_the_last(tmp_path):
+    scores, kept = iter([0.2, 0.6, 0.6, 0.1]), []
+    losses = iter([1.0, 2.0, 1.5, 0.5])
+    config = TrainConfig(steps=4, batch_size=2, eval_every=1)
+
+    def validate(model):
+        return {"val/pass@1": next(scores), "val/loss": next(losses)}
+
+    progress = run(
+        new_model(),
+        examples(4),
+        tmp_path,
+        config,
+        validate=validate,
+        save_best=lambda m: kept.append(len(kept)),
+    )
+    assert progress.best_step == 3 and progress.best == [0.6, -1.5] and len(kept) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path):
+    model, items = new_model(), examples(8)
+    config = TrainConfig(steps=10, batch_size=4, save_every=1, lr=1e-3)
+    calls = {"n": 0}
+
+    class Explodes(SolutionLikelihood):
+        def loss(self, model, items):
+            calls["n"] += 1
+            return super().loss(model, items) * (float("nan") if calls["n"] > 5 else 1)
+
+    with pytest.raises(FloatingPointError, match=r"step 6: loss nan.*checkpoint\.safetensors.*--lr"):
+        train(
+            model, items, Explodes(), config, tmp_path, validate=lambda m: {"val/loss": 0.0}, save_best=print
+        )
+    stored = safetensors.torch.load_file(tmp_path / CHECKPOINT)
+    assert all(t.isfinite().all() for t in stored.values())
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_checkpoint_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
+    items, config = examples(4), TrainConfig(steps=2, batch_size=2)
+    run(new_model(), items, tmp_path, config, fingerprint="a")
+    with pytest.raises(ValueError, match="other settings"):
+        run(new_model(), items, tmp_path, config, fingerprint="b", resume=True)
+    data = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        run(new_model(), items, tmp_path, config, fingerprint="a", resume=True)
+
+
+def test_nothing_to_train_on_and_impossible_settings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="nothing to train on"):
+        run(new_model(), [], tmp_path, TrainConfig(steps=1))
+    for wrong in (
+        {"steps": 0},
+        {"lr": -1.0},
+        {"batch_size": 0},
+        {"max_grad_norm": 0.0},
+        {"lr": float("nan")},
+    ):
+        with pytest.raises(ValueError, match="--"):
+            TrainConfig(**{"steps": 1} | wrong)
+
+
+def test_bfloat16_keeps_float32_weights_and_comes_close():
+    losses = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model, config = new_model(), TrainConfig(steps=1, dtype=dtype)
+        losses.append(
+            optimise_step(
+                model, examples(8), SolutionLikelihood(), make_optimizer(model, config), 1e-3, config
+            )[0]
+        )
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
