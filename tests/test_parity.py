@@ -1,4 +1,4 @@
-"""Against transformers: equal logits, files that both programs read, one real checkpoint and its tokenizer."""
+"""Against transformers: equal logits, files that both programs read, and one real checkpoint."""
 
 from __future__ import annotations
 
