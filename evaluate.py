@@ -3,7 +3,7 @@
 Paper: the rows of Tables 2 to 7; with --k-curve the curves of Figure 1 that need no evaluator.
 Choices [P]: every value carries a 95% interval over problems, and two systems on the same problems are
 compared by paired bootstrap and exact McNemar, because the paper's tables leave open which differences are
-noise. Files of any engine are read (README, samples file); the verdicts stored in them count unless
+noise. Files of any engine are read (shape: docs/walkthrough.md); the verdicts stored in them count unless
 --regrade is given.
 """
 

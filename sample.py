@@ -242,6 +242,8 @@ def main(argv: list[str] | None = None) -> int:
     sample_batch = functools.partial(sample, model, tokenizer, stop=STOP, **decoding)
     group = problems_per_batch(1 if args.temperature == 0 else args.n, args.batch_rows)
     with SamplesFile(out, meta, overwrite=args.overwrite) as file:
+        source = f"built-in {args.split}" if args.data == "builtin" else f"{args.data}, {loaded.format}"
+        print(f"{folder} ({meta['model_digest']}) on {len(problems)} problems ({source})", file=sys.stderr)
         tokens = write_samples(file, problems, prompts, sample_batch, group)
     report(out, time.perf_counter() - start, tokens)
     return 0

@@ -91,8 +91,10 @@ def test_a_greedy_file_joins_the_samples_of_its_model(
     (system,) = numbers(tmp_path, greedy, sampled)["systems"]
     assert system["metrics"]["Pass@1"]["value"] == pytest.approx(2 / 3)
     assert system["metrics"]["Pass@4"]["value"] == pytest.approx(2 / 3)
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("ssft "))
+    shown = capsys.readouterr().out.splitlines()
+    row = next(line for line in shown if line.startswith("ssft "))
     assert "66.7 (" in row and "25.0 (" in row  # Pass@1 and mean@N share a line
+    assert next(line for line in shown if line.startswith("Pass@1, sampled")).endswith(")")
 
 
 def test_another_models_greedy_file_stays_apart(tmp_path: Path, sampled: str) -> None:
