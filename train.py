@@ -24,7 +24,7 @@ STAGES = ("pretrain", "ssft")
 # Defaults that differ by stage; a flag on the command line wins.
 DEFAULTS = {
     "pretrain": {"steps": 1200, "batch_size": 32, "lr": 3e-3, "warmup_steps": 100, "eval_every": 200},
-    "ssft": {"steps": 344, "batch_size": 64, "lr": 1.5e-3, "warmup_steps": 20, "eval_every": 172},
+    "ssft": {"steps": 250, "batch_size": 64, "lr": 1.5e-3, "warmup_steps": 20, "eval_every": 125},
 }
 
 
