@@ -48,6 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="detailed",
         help="solutions of the built-in problems",
     )
+    add("--per-problem", type=int, default=1, help="PRM800K solutions kept of one problem")
     add("--out", type=Path, help="run folder (default: runs/STAGE)")
     add("--resume", action="store_true", help="continue the run in --out; start it where there is none")
     add("--steps", type=int, help=_by_stage("steps", "optimiser steps"))
@@ -103,6 +104,7 @@ def main(argv: list[str] | None = None) -> int:
             style=args.style,
             device=device,
             n_validation=args.n_validation,
+            per_problem=args.per_problem,
             n_greedy=args.n_greedy,
             max_new_tokens=args.max_new_tokens,
         )

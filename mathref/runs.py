@@ -45,7 +45,10 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
     except (OSError, FloatingPointError, ModuleNotFoundError, MemoryError) as error:
         return _one_line(error, 1)
     except KeyboardInterrupt:
-        return _one_line(RuntimeError("interrupted; the same command with --resume goes on"), 130)
+        return _one_line(
+            RuntimeError("interrupted; the same command goes on where it stopped (train.py: with --resume)"),
+            130,
+        )
 
 
 def _one_line(error: BaseException, status: int) -> int:

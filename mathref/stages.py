@@ -100,6 +100,7 @@ def ssft(
     style: str,
     device: torch.device,
     n_validation: int | None = None,
+    per_problem: int = 1,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
 ) -> Stage:
@@ -111,7 +112,9 @@ def ssft(
     # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
     model = load_model(folder, device=str(device), dtype=torch.float32)
     check_fits(tokenizer, model.config)
-    data = training_data(sources, style=style, seed=config.seed, n_validation=n_validation)
+    data = training_data(
+        sources, style=style, seed=config.seed, n_validation=n_validation, per_problem=per_problem
+    )
     notes = [f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters", *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
     train, n_long = trainer.drop_too_long(train, model.config.max_seq_len)
@@ -120,10 +123,13 @@ def ssft(
         notes.append(
             f"{n_long} examples left out: longer than the context of {model.config.max_seq_len} tokens"
         )
-    n_tokens = sum(len(e.ids) for e in train)
-    notes.append(
-        f"{n_tokens:,} tokens an epoch, {config.steps * config.batch_size / max(1, len(train)):.2f} epochs"
-    )
+    if not train or not held_back:
+        raise ValueError(
+            f"{len(train)} training and {len(held_back)} validation examples fit the context of "
+            f"{model.config.max_seq_len} tokens, expected at least one of each"
+        )
+    n_tokens, epochs = sum(len(e.ids) for e in train), config.steps * config.batch_size / len(train)
+    notes.append(f"{n_tokens:,} tokens an epoch, {epochs:.2f} epochs")
     objective = SolutionLikelihood()
 
     def validate(model: Transformer) -> dict[str, float]:

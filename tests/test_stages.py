@@ -1,10 +1,13 @@
 """The stages: what they train on, and that validation measures what it says."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mathref import stages
 from mathref.data import Problem
+from mathref.model import Transformer
 from mathref.problems import generate
 from mathref.prompts import generator_prompt
 from mathref.tokenizer import load_tokenizer
@@ -58,11 +61,21 @@ def test_ssft_targets_are_the_solutions(base):
     assert stage.validate(stage.model).keys() == {"val/loss"}
 
 
-def test_a_context_too_short_for_an_example_is_said(base):
+def test_examples_beyond_the_context_are_left_out_and_said(base, tmp_path):
     _, folder = base
-    stage = stages.ssft(folder, ["builtin"], CONFIG, style="detailed", device=CPU, n_validation=5, n_greedy=0)
-    longest = max(len(item.ids) for item in stage.items)
-    assert longest <= stages.CONTEXT and not any("left out: longer" in note for note in stage.notes)
+    short = replace(base[0].model.config, max_seq_len=90)
+    save_model(Transformer(short), tmp_path)
+    base[0].tokenizer.save(tmp_path)
+    stage = stages.ssft(
+        tmp_path, ["builtin"], CONFIG, style="detailed", device=CPU, n_validation=9, n_greedy=0
+    )
+    said = next(note for note in stage.notes if "left out: longer than the context of 90 tokens" in note)
+    n_left_out = int(said.split()[0])
+    assert n_left_out > 1000 and max(len(item.ids) for item in stage.items) <= 90
+    assert 10_900 < len(stage.items) + n_left_out <= 11_000
+    save_model(Transformer(replace(short, max_seq_len=8)), tmp_path)
+    with pytest.raises(ValueError, match="0 training"):
+        stages.ssft(tmp_path, ["builtin"], CONFIG, style="detailed", device=CPU, n_validation=5, n_greedy=0)
 
 
 def test_greedy_accuracy_counts_graded_solutions(base):
