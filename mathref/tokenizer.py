@@ -49,6 +49,15 @@ class Tokenizer(Protocol):
         """Write the tokenizer's files into a checkpoint folder."""
 
 
+def _valid(text: str) -> str:
+    """The text with halves of surrogate pairs, which JSON can hold and no encoder takes, joined or replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
 class SentencePieceTokenizer:
     """A sentencepiece model (.model): Llama 1 and 2, Mistral, Gemma, and the shipped bases."""
 
@@ -70,7 +79,7 @@ class SentencePieceTokenizer:
         self._files = {SENTENCEPIECE: model, **_companions(source)}
 
     def encode(self, text: str) -> list[int]:
-        return self.processor.encode(text)
+        return self.processor.encode(_valid(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         kept = [i for i in ids if i < self.vocab_size and not self.processor.is_control(i)]
@@ -105,7 +114,7 @@ class JsonTokenizer:
         self._files = {TOKENIZER_JSON: content, **_companions(source)}
 
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False).ids
+        return self.tokenizer.encode(_valid(text), add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode([i for i in ids if i < self.vocab_size], skip_special_tokens=True)

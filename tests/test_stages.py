@@ -75,7 +75,7 @@ def test_examples_beyond_the_context_are_left_out_and_said(base, tmp_path):
     assert 10_900 < len(stage.items) + n_left_out <= 11_000
     save_model(Transformer(replace(short, max_seq_len=8)), tmp_path)
     with pytest.raises(ValueError, match="0 training"):
-        stages.ssft(tmp_path, ["builtin"], CONFIG, style="detailed", device=CPU, n_validation=5, n_greedy=0)
+        stages.ssft(tmp_path, ["builtin"], CONFIG, **options)
 
 
 def test_greedy_accuracy_counts_graded_solutions(base):
