@@ -50,7 +50,7 @@ class Tokenizer(Protocol):
 
 
 def _valid(text: str) -> str:
-    """The text with halves of surrogate pairs, which JSON can hold and no encoder takes, joined or replaced."""
+    """The text, with halves of surrogate pairs (JSON can hold those) joined or replaced."""
     try:
         text.encode()
     except UnicodeEncodeError:
