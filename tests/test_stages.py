@@ -66,9 +66,8 @@ def test_examples_beyond_the_context_are_left_out_and_said(base, tmp_path):
     short = replace(base[0].model.config, max_seq_len=90)
     save_model(Transformer(short), tmp_path)
     base[0].tokenizer.save(tmp_path)
-    stage = stages.ssft(
-        tmp_path, ["builtin"], CONFIG, style="detailed", device=CPU, n_validation=9, n_greedy=0
-    )
+    options = {"style": "detailed", "device": CPU, "n_validation": 9, "n_greedy": 0}
+    stage = stages.ssft(tmp_path, ["builtin"], CONFIG, **options)
     said = next(note for note in stage.notes if "left out: longer than the context of 90 tokens" in note)
     n_left_out = int(said.split()[0])
     assert n_left_out > 1000 and max(len(item.ids) for item in stage.items) <= 90
