@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import safetensors
-import safetensors.torch
 import torch
 from tqdm import tqdm
 
@@ -34,6 +33,7 @@ from mathref.losses import mle_loss
 from mathref.model import Transformer
 from mathref.prompts import completion, generator_prompt
 from mathref.tokenizer import Tokenizer
+from mathref.weights import write_safetensors
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -216,8 +216,7 @@ def save_checkpoint(
         for key, value in optimizer.state.get(p, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
     metadata = {"progress": json.dumps(vars(progress)), "fingerprint": fingerprint}
-    with atomic_write(path) as file:
-        file.write(safetensors.torch.save({k: t.contiguous().cpu() for k, t in tensors.items()}, metadata))
+    write_safetensors(path, tensors, metadata)
 
 
 def load_checkpoint(
