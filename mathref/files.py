@@ -128,7 +128,11 @@ def append_jsonl(file: IO[bytes], records: list[dict[str, Any]]) -> None:
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _digest(file)
+        )
 
 
 def _digest(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
