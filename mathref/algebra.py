@@ -327,7 +327,9 @@ class Normalizer:
         if len(poly) <= 1:
             return self.power(poly, Fraction(-1))
         for gen in sorted({g for m in poly for g, e in m if self.is_square_root(g, e)}, key=_stable):
-            with_root = {m: c for m, c in poly.items() if any(g == gen and self.is_square_root(g, e) for g, e in m)}
+            with_root = {
+                m: c for m, c in poly.items() if any(g == gen and self.is_square_root(g, e) for g, e in m)
+            }
             if any(g == gen and not self.is_square_root(g, e) for m in poly for g, e in m):
                 continue
             conjugate = add(poly, with_root, -2)
@@ -396,7 +398,9 @@ class Normalizer:
                 ((inner, exponent),) = power
                 if inner[0] == "ln" and exponent == 1:
                     argument = inner[1]
-                    return self.power(dict(argument) if isinstance(argument, frozenset) else constant(argument), c)
+                    return self.power(
+                        dict(argument) if isinstance(argument, frozenset) else constant(argument), c
+                    )
         return generator(("X", gen, power), c % 2 if gen == ("c", "-1") and c.denominator == 1 else c)
 
     def unit_circle(self, turn: Fraction) -> Poly:
@@ -482,7 +486,9 @@ class Normalizer:
             result = constant(abs(coefficient))
             for gen, exponent in mono:
                 even = exponent.denominator == 1 and exponent.numerator % 2 == 0
-                positive = even or gen[0] in ("p", "c") or gen[:2] == ("f", "abs") or exponent.denominator % 2 == 0
+                positive = (
+                    even or gen[0] in ("p", "c") or gen[:2] == ("f", "abs") or exponent.denominator % 2 == 0
+                )
                 factor = generator(gen) if positive else generator(("f", "abs", key(generator(gen))))
                 result = self.mul(result, self.power(factor, exponent))
             return result
@@ -672,7 +678,9 @@ def _fingerprint(gen: Gen, exponent: Fraction) -> int:
             return int.from_bytes(digest, "big") % _FIELD
         return pow(int.from_bytes(digest, "big") % _FIELD, int(exponent), _FIELD)
     inner = dict(gen[1])
-    if exponent.denominator > 1 or any(g[0] not in ("s", "c") or g == I or e.denominator > 1 for m in inner for g, e in m):
+    if exponent.denominator > 1 or any(
+        g[0] not in ("s", "c") or g == I or e.denominator > 1 for m in inner for g, e in m
+    ):
         raise TooHard("denominator with roots")
     total = 0
     for mono, coefficient in inner.items():

@@ -96,11 +96,7 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
         form = build(n, node)
         items += form.parts if form.kind == "list" and form.name is None else (form,)
     if kind == "set":
-        distinct: list[Form] = []
-        for item in items:
-            if not any(same(n, item, other) for other in distinct):
-                distinct.append(item)
-        return Form("set", tuple(distinct))
+        return Form("set", _distinct(n, items))
     conditions = [item for item in items if item.kind == "reals" and item.name is not None]
     if len(conditions) == len(items) and len({item.name for item in items}) == 1:
         return _combine_conditions(n, conditions, conjunction)
@@ -108,6 +104,23 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
         name = items[0].name  # n = 1, 2, 3 names every member
         items = [items[0], *(Form("assign", (item, None), name) for item in items[1:])]
     return Form("list", tuple(items))
+
+
+def _distinct(n: Normalizer, items: list[Form] | tuple[Form, ...]) -> tuple[Form, ...]:
+    """The members without repetitions, in their order."""
+    seen: set[Hashable] = set()
+    unkeyed: list[Form] = []
+    result = []
+    for item in items:
+        item_key = form_key(item)
+        if item_key is None and any(same(n, item, other) for other in unkeyed) or item_key in seen:
+            continue
+        if item_key is None:
+            unkeyed.append(item)
+        else:
+            seen.add(item_key)
+        result.append(item)
+    return tuple(result)
 
 
 def _combine_conditions(n: Normalizer, conditions: list[Form], conjunction: str) -> Form:
@@ -156,7 +169,10 @@ def _setop(n: Normalizer, node: Node) -> Form:
             raise TooHard("set operation on unknown sets")
         members = [form.parts if form.kind == "union" else (form,) for form in (a, b)]
         return Form("union", tuple(itertools.chain(*members)))
-    combine = {"cup": lambda: realsets.unite(n, left + right), "cap": lambda: realsets.intersect(n, left, right)}
+    combine = {
+        "cup": lambda: realsets.unite(n, left + right),
+        "cap": lambda: realsets.intersect(n, left, right),
+    }
     if node[1] in combine:
         return Form("reals", combine[node[1]]())
     return Form("reals", realsets.intersect(n, left, realsets.complement(n, right)))
@@ -393,10 +409,15 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
     pair = (a.kind, b.kind)
     if pair == ("assign", "equation"):
         return a.parts[1] is not None and same(n, a.parts[1], b)
-    if a.kind == "assign" and b.kind not in ("reals", "orders", "relation") or pair == ("assign", "reals") and b.name is None:
+    if (
+        a.kind == "assign"
+        and b.kind not in ("reals", "orders", "relation")
+        or pair == ("assign", "reals")
+        and b.name is None
+    ):
         return same(n, a.parts[0], b)
     if pair == ("list", "set"):
-        return same_members(n, values(a), b.parts)
+        return same_members(n, _distinct(n, values(a)), b.parts)
     if pair == ("list", "tuple") and b.name == "()":
         members = values(a)
         return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
@@ -418,8 +439,10 @@ def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
     if a.kind in ("set", "union", "cases", "orders"):
         return same_members(n, a.parts, b.parts)
     if a.kind == "reals":
-        return None in (a.name, b.name) and realsets.same(n, a.parts, b.parts) or (
-            a.name == b.name and realsets.same(n, a.parts, b.parts)
+        return (
+            None in (a.name, b.name)
+            and realsets.same(n, a.parts, b.parts)
+            or (a.name == b.name and realsets.same(n, a.parts, b.parts))
         )
     if a.kind == "assign":
         if a.name == b.name:
@@ -427,7 +450,8 @@ def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
         return a.parts[1] is not None and b.parts[1] is not None and same(n, a.parts[1], b.parts[1])
     if a.kind == "matrix":
         return len(a.parts) == len(b.parts) and all(
-            len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y)) for x, y in zip(a.parts, b.parts, strict=True)
+            len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
+            for x, y in zip(a.parts, b.parts, strict=True)
         )
     if a.name != b.name or len(a.parts) != len(b.parts):
         return False
@@ -446,15 +470,15 @@ def names(form: Form) -> list[Hashable]:
 
 
 def _same_lists(n: Normalizer, a: Form, b: Form) -> bool:
-    """Unordered; names must agree where both sides have them, and order the values where one side has several."""
-    if len(a.parts) != len(b.parts):
-        return False
+    """Unordered and without repetitions; names must agree where both sides have them, and where one side has
+    several they stand for an order."""
     left, right = names(a), names(b)
+    if len(set(left or right)) > 1 and not (left and right):
+        x, y = values(a), values(b)
+        return len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
     if left and right:
-        return same_members(n, a.parts, b.parts)
-    if len(set(left or right)) > 1:
-        return all(map(lambda x, y: same(n, x, y), values(a), values(b)))
-    return same_members(n, values(a), values(b))
+        return same_members(n, _distinct(n, a.parts), _distinct(n, b.parts))
+    return same_members(n, _distinct(n, values(a)), _distinct(n, values(b)))
 
 
 def same_members(n: Normalizer, a: tuple[Form, ...], b: tuple[Form, ...]) -> bool:
@@ -507,7 +531,7 @@ def form_key(form: Form) -> Hashable | None:
     if None in keys:
         return None
     if form.kind in ("list", "set"):
-        return keys[0] if len(keys) == 1 else ("members", frozenset(Counter(keys).items()))
+        return keys[0] if len(set(keys)) == 1 else ("members", frozenset(keys))
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))
     return (form.kind, form.name, keys)

@@ -26,7 +26,7 @@ from mathref.algebra import Normalizer, Poly, TooHard, generator, key
 from mathref.latex import Node, ParseError, clean, parse
 
 LIMIT_S = 1.2  # wall clock of one question
-START_LIMIT_S = 8.0  # of the worker's start, paid once by the first question of a process
+START_LIMIT_S = 6.0  # of the worker's start, paid once by the first question of a process
 MAX_REMEMBERED = 512
 
 _COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mathref.grader_worker import serve; serve()"

@@ -56,8 +56,29 @@ def _function(name: str, arguments: list[Any]) -> Any:
         return sympy.real_root(*arguments) if arguments[1] != 2 else sympy.sqrt(arguments[0])
     if name == "log" and len(arguments) == 1:
         return sympy.log(arguments[0], 10)
-    names = {"ln": "log", "abs": "Abs", "fact": "factorial", "arcsin": "asin", "arccos": "acos", "arctan": "atan"}
-    allowed = ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "exp", "log", "floor", "binomial")
+    names = {
+        "ln": "log",
+        "abs": "Abs",
+        "fact": "factorial",
+        "arcsin": "asin",
+        "arccos": "acos",
+        "arctan": "atan",
+    }
+    allowed = (
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "sinh",
+        "cosh",
+        "tanh",
+        "exp",
+        "log",
+        "floor",
+        "binomial",
+    )
     name = names.get(name, name)
     if name not in (*allowed, *names.values()):
         raise KeyError(name)
@@ -95,5 +116,3 @@ def serve() -> None:
             result = None
         sys.stdout.write(json.dumps(result) + "\n")
         sys.stdout.flush()
-
-

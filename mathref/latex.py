@@ -135,7 +135,7 @@ _TEXT = "|".join(TEXT_COMMANDS)
 _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
     | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
-    | (?P<digits>[0-9A-F]*[0-9][0-9A-F]*)(?=_)
+    | (?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+)(?=_)
     | (?P<repeating>\d*\.\d*\\(?:overline|bar)\s*\{{\d+\}})
     | (?P<grouped>\d{{1,3}}(?:\{{,\}}\d{{3}})+(?!\d)(?:\.\d+)?)
     | (?P<thousands>\d{{1,3}}(?:,\d{{3}})+(?!\d|,\d)(?:\.\d+)? | \d{{1,3}}(?:[ ]\d{{3}})+(?![\d/]|[ ]\d)(?:\.\d+)?)
@@ -203,7 +203,9 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
                 tokens.append(Token("word", piece.rstrip(".") if len(lowered) == 1 else lowered, True))
             else:
                 digits = piece[0].isdigit()
-                tokens.append(Token("num" if digits else "op", piece.replace(",", "") if digits else piece, True))
+                tokens.append(
+                    Token("num" if digits else "op", piece.replace(",", "") if digits else piece, True)
+                )
     else:
         tokens.append(Token("cmd" if kind == "dots" else "op", "ldots" if kind == "dots" else body, spaced))
 
@@ -212,7 +214,7 @@ def _append_letters(tokens: list[Token], run: str, spaced: bool) -> None:
     """A run of letters outside \\text: a function, a word, a unit after a number, or a product of variables."""
     lowered = run.lower()
     after_number = bool(tokens) and tokens[-1].kind == "num"
-    if run in FUNCTIONS or run in ("pi", "infinity", "infty", "inf", "oo", "mod"):
+    if run in FUNCTIONS or run in ("sqrt", "pi", "infinity", "infty", "inf", "oo", "mod"):
         tokens.append(
             Token("cmd", {"infinity": "infty", "inf": "infty", "oo": "infty"}.get(run, run), spaced)
         )

@@ -54,7 +54,9 @@ class _Point:
     def mono(self, mono: Mono) -> Any:
         product = self.mp.mpf(1)
         for gen, exponent in mono:
-            product *= self.power(self.generator(gen), self.mp.mpf(exponent.numerator) / exponent.denominator, exponent)
+            product *= self.power(
+                self.generator(gen), self.mp.mpf(exponent.numerator) / exponent.denominator, exponent
+            )
         return product
 
     def power(self, base: Any, exponent: Any, exact: Any = None) -> Any:
@@ -125,7 +127,14 @@ class _Point:
 # Function names and mpmath's; sums, limits and unknown ones are not evaluated.
 _DIRECT = {
     **{"sin": "sin", "cos": "cos", "arcsin": "asin", "arccos": "acos", "arctan": "atan", "abs": "fabs"},
-    **{"fact": "factorial", "fact2": "fac2", "binom": "binomial", "floor": "floor", "ceil": "ceil", "conj": "conj"},
+    **{
+        "fact": "factorial",
+        "fact2": "fac2",
+        "binom": "binomial",
+        "floor": "floor",
+        "ceil": "ceil",
+        "conj": "conj",
+    },
 }
 _LARGEST = {"fact": 40, "fact2": 40, "binom": 40}  # bits of an argument
 
@@ -139,7 +148,9 @@ def _try(poly: Poly, digits: int, seed: int, positive: bool) -> tuple[bool, bool
         return None
     if point.left_reals and point.used_symbols and not any(("c", "i") == g for m in poly for g, _ in m):
         return None
-    return bool(abs(value) <= size * point.mp.mpf(10) ** (20 - digits if digits > 100 else 10 - digits)), point.used_symbols
+    return bool(
+        abs(value) <= size * point.mp.mpf(10) ** (20 - digits if digits > 100 else 10 - digits)
+    ), point.used_symbols
 
 
 def is_zero(poly: Poly) -> bool:

@@ -55,13 +55,19 @@ def of(n: Normalizer, form: Form) -> RealSet | None:
     try:
         if form.kind == "scalar" and form.parts[0] == generator(("s", r"\mathbb{R}")):
             return EVERYTHING
-        if form.kind == "tuple" and len(form.parts) == 2 and all(part.kind == "scalar" for part in form.parts):
+        if (
+            form.kind == "tuple"
+            and len(form.parts) == 2
+            and all(part.kind == "scalar" for part in form.parts)
+        ):
             low, high = form.parts[0].parts[0], form.parts[1].parts[0]
             closed = form.name[0] == "[", form.name[1] == "]"
             if compare(n, low, high) >= 0 or (closed[0] and infinite(low)) or (closed[1] and infinite(high)):
                 return None
             return ((low, closed[0], high, closed[1]),)
-        if form.kind == "set" and all(part.kind == "scalar" and not infinite(part.parts[0]) for part in form.parts):
+        if form.kind == "set" and all(
+            part.kind == "scalar" and not infinite(part.parts[0]) for part in form.parts
+        ):
             return unite(n, tuple((p.parts[0], True, p.parts[0], True) for p in form.parts))
     except TooHard:
         return None
@@ -133,7 +139,10 @@ def complement(n: Normalizer, a: RealSet) -> RealSet:
 def same(n: Normalizer, a: RealSet, b: RealSet) -> bool:
     """Equality of two sorted disjoint sets."""
     return len(a) == len(b) and all(
-        x[1] == y[1] and x[3] == y[3] and n.difference_is_zero(x[0], y[0]) and n.difference_is_zero(x[2], y[2])
+        x[1] == y[1]
+        and x[3] == y[3]
+        and n.difference_is_zero(x[0], y[0])
+        and n.difference_is_zero(x[2], y[2])
         for x, y in zip(a, b, strict=True)
     )
 
@@ -149,7 +158,7 @@ def key(a: RealSet) -> Hashable | None:
     if len(parts) == 1 and parts[0][1] is parts[0][3] is False:
         return ("tuple", "()", (parts[0][0], parts[0][2]))
     if all(low == high for low, _, high, _ in parts):  # a finite set, {} included
-        return parts[0][0] if len(parts) == 1 else ("members", frozenset((low, 1) for low, _, _, _ in parts))
+        return parts[0][0] if len(parts) == 1 else ("members", frozenset(low for low, _, _, _ in parts))
     return ("reals", tuple(parts))
 
 
@@ -211,7 +220,10 @@ def _absolute_value(n: Normalizer, poly: Poly, operator: str, unknown: Gen) -> R
         parts = [solve(n, add(inner, k, s), "!=", unknown) for s in (1, -1)]
         return None if None in parts else intersect(n, *parts)
     outside = poly[absolutes[0]] < 0
-    parts = [solve(n, add(scale(inner, s * (-1 if outside else 1)), k, 1 if outside else -1), operator, unknown) for s in (1, -1)]
+    parts = [
+        solve(n, add(scale(inner, s * (-1 if outside else 1)), k, 1 if outside else -1), operator, unknown)
+        for s in (1, -1)
+    ]
     if None in parts:
         return None
     return unite(n, parts[0] + parts[1]) if outside else intersect(n, *parts)
@@ -250,7 +262,11 @@ def _coefficients(poly: Poly, unknown: Gen) -> list[Poly] | None:
     for mono, coefficient in poly.items():
         degree = dict(mono).get(unknown, Fraction(0))
         rest = frozenset(pair for pair in mono if pair[0] != unknown)
-        if degree.denominator != 1 or not 0 <= degree <= 12 or any(not algebra.is_independent(g) for g, _ in rest):
+        if (
+            degree.denominator != 1
+            or not 0 <= degree <= 12
+            or any(not algebra.is_independent(g) for g, _ in rest)
+        ):
             return None
         by_degree.setdefault(int(degree), {})[rest] = coefficient
     return [by_degree.get(k, {}) for k in range(max(by_degree, default=0) + 1)]
@@ -278,7 +294,14 @@ def _roots(n: Normalizer, coefficients: list[Poly]) -> list[Poly] | None:
         return None
     root = _rational_root([Fraction(value) for value in values])
     if root is None:
-        return [] if degree % 2 == 0 and all(v >= 0 for v in values) and all(v == 0 for v in values[1::2]) and values[0] else None
+        return (
+            []
+            if degree % 2 == 0
+            and all(v >= 0 for v in values)
+            and all(v == 0 for v in values[1::2])
+            and values[0]
+            else None
+        )
     quotient, carry = [], Fraction(0)
     for value in reversed(values):  # synthetic division
         carry = carry * root + value
@@ -315,7 +338,11 @@ def _negative_between(n: Normalizer, coefficients: list[Poly], low: Poly, high: 
     if a is None and b is None:
         point = Fraction(0)
     elif a is None or b is None:
-        point = Fraction(round(b or 0)) - 1 - abs(round(b or 0)) if a is None else Fraction(round(a)) + 1 + abs(round(a))
+        point = (
+            Fraction(round(b or 0)) - 1 - abs(round(b or 0))
+            if a is None
+            else Fraction(round(a)) + 1 + abs(round(a))
+        )
     else:
         point = (Fraction(a) + Fraction(b)) / 2
     total: Poly = {}
