@@ -19,9 +19,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from mathref import answers
-from mathref.algebra import Normalizer
-from mathref.latex import MAX_LENGTH, ParseError, clean, parse
+from mathref.grading import answers
+from mathref.grading.algebra import Normalizer
+from mathref.grading.latex import parse
+from mathref.grading.lexer import MAX_LENGTH, clean
+from mathref.grading.syntax import ParseError
 
 # ---------------------------------------------------------------- extraction
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)

@@ -48,7 +48,20 @@ UNICODE = {
         "ε": r"\epsilon ",
         "τ": r"\tau ",
     },
-    **{"“": "", "”": "", "’": "'", "‘": "'", "⁄": "/", "£": "", "€": "", "₹": "", "¥": "", "↦": r"\mapsto "},
+    **{
+        "“": "",
+        "”": "",
+        "’": "'",
+        "‘": "'",
+        "⁄": "/",
+        "£": "",
+        "€": "",
+        "₹": "",
+        "¥": "",
+        "¢": "",
+        "％": "%",
+        "↦": r"\mapsto ",
+    },
     **{
         "⌊": r"\lfloor ",
         "⌋": r"\rfloor ",
@@ -68,7 +81,8 @@ TEXT_COMMANDS = (
 # Commands that change looks only; a group after them is an ordinary group.
 IGNORED_COMMANDS = frozenset(
     "mathbf boldsymbol bf it rm displaystyle textstyle scriptstyle limits nolimits mathsf mathcal boxed fbox $ %"
-    " noindent ! , ; : cdotp nobreak bold mathit mathrm tt".split()
+    " noindent ! , ; : cdotp nobreak bold mathit mathrm tt large Large LARGE huge Huge small footnotesize normalsize scriptsize tiny"
+    " ensuremath strut allowbreak centering bm mathstrut".split()
 ) - {"%"}
 IGNORED_COMMANDS = IGNORED_COMMANDS | {"%"}  # a percent sign is a unit and dropped
 
@@ -127,7 +141,14 @@ NUMBER_WORDS = {
     for k, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split())
 }
 
-MULTIPLIERS = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+MULTIPLIERS = {
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
 
 FRACTION_WORDS = {
     **{
@@ -152,6 +173,11 @@ FRACTION_WORDS = {
     },
 }
 
+# Words after a number that are no unit: they continue the sentence, or tell morning from evening.
+NOT_UNITS = frozenset(
+    "and or am pm mod is not than but to by isn't no more less least most out from of".split()
+)
+
 # Abbreviations that are units directly after a number even outside \text{}.
 UNITS = frozenset(
     "mm cm km ft yd kg mg lb lbs oz ml mL cL sq hr hrs min mins sec secs mph kph kmh cents pct deg rad USD mi ms Hz kJ"
@@ -162,7 +188,7 @@ UNITS = frozenset(
 WORDS = frozenset(
     "yes no and or odd not nor am pm none the of is by to if an at on for per are one two six ten all red blue boy girl"
     " man men day days mon tue wed thu fri sat sun jan feb mar apr jun jul aug sep oct nov dec cow pig dog cat west"
-    " east true false even prime undefined cents feet foot inch inches unit units square cubic cup cups pound pounds"
+    " east true false even prime undefined cents feet foot dne infinity inch inches unit units square cubic cup cups pound pounds"
     " mile miles hour hours gram grams liter liters dollar dollars degree degrees percent percentage meter meters"
     " minute minutes second seconds year years week weeks month months point points people ways times bits bytes".split()
 )

@@ -2,7 +2,7 @@
 
 Paper: section 9; the only place of the grader where sympy is used.
 Choices: everything else in the grader is bounded by construction, sympy is not (its simplifications may never
-return, inside C loops at that), so it runs behind pipes in `python -c "... grader_worker ..."`: a hard wall-clock
+return, inside C loops at that), so it runs behind pipes in `python -c "... worker ..."`: a hard wall-clock
 limit that holds in any thread and on any platform, a memory limit, a fresh worker after every kill. No signal is
 used, nothing is pickled, and the importing program is not run again, whatever its main module looks like.
 """
@@ -22,14 +22,16 @@ from collections import OrderedDict
 from fractions import Fraction
 from typing import Any
 
-from mathref.algebra import Normalizer, Poly, TooHard, generator, key
-from mathref.latex import Node, ParseError, clean, parse
+from mathref.grading.algebra import Normalizer, Poly, TooHard, generator, key
+from mathref.grading.latex import parse
+from mathref.grading.lexer import clean
+from mathref.grading.syntax import Node, ParseError
 
 LIMIT_S = 1.2  # wall clock of one question
 START_LIMIT_S = 6.0  # of the worker's start, paid once by the first question of a process
 MAX_REMEMBERED = 512
 
-_COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mathref.grader_worker import serve; serve()"
+_COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mathref.grading.worker import serve; serve()"
 
 
 class Worker:
@@ -146,8 +148,8 @@ def _plain(node: Any) -> Any:
     return [_plain(part) for part in node] if isinstance(node, tuple) else node
 
 
-def evaluate(n: Normalizer, node: Node) -> Poly:
-    """The normal form of a limit, integral or derivative; an opaque generator when sympy finds none in time."""
+def closed_form(n: Normalizer, node: Node) -> Poly | None:
+    """The normal form of what sympy makes of a limit, integral, derivative, sum or product; None without one."""
     n.spend(12_000)  # at most three questions in one comparison
     answer = json.loads(_ask(json.dumps(_plain(node))) or "null") if not n.bound else None
     if isinstance(answer, str):
@@ -155,7 +157,13 @@ def evaluate(n: Normalizer, node: Node) -> Poly:
             return n.of(parse(clean(answer)))
         except (ParseError, TypeError) as error:
             raise TooHard(f"closed form not readable: {error}") from None
-    return _opaque(n, node)
+    return None
+
+
+def evaluate(n: Normalizer, node: Node) -> Poly:
+    """The normal form of a limit, integral or derivative; an opaque generator when sympy finds none in time."""
+    closed = closed_form(n, node)
+    return _opaque(n, node) if closed is None else closed
 
 
 def _opaque(n: Normalizer, node: Node) -> Poly:

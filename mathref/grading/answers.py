@@ -15,9 +15,9 @@ from collections.abc import Hashable
 from fractions import Fraction
 from typing import NamedTuple
 
-from mathref import algebra, realsets
-from mathref.algebra import INF, Normalizer, Poly, TooHard, Undefined, add, constant
-from mathref.latex import Node, num
+from mathref.grading import algebra, realsets
+from mathref.grading.algebra import INF, Normalizer, Poly, TooHard, Undefined, add, constant
+from mathref.grading.syntax import Node, num
 
 MAX_SIGNS = 4  # plus-minus signs in one expression, hence at most 16 values
 MAX_MEMBERS = 400
@@ -55,7 +55,7 @@ def scalar(poly: Poly) -> Form:
 # ---------------------------------------------------------------- plus-minus
 def signs(node: Node) -> list[Node]:
     """The trees that a tree with plus-minus signs stands for; collections spread their members themselves."""
-    if node[0] in ("list", "set", "chain") and node[0] != "chain":
+    if node[0] in ("list", "set"):
         return [node]
     count, has_minus_plus = _count_signs(node)
     if not count:
@@ -97,6 +97,7 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
         items += form.parts if form.kind == "list" and form.name is None else (form,)
     if kind == "set":
         return Form("set", _distinct(n, items))
+    items = _points_among_conditions(n, items)
     conditions = [item for item in items if item.kind == "reals" and item.name is not None]
     if len(conditions) == len(items) and len({item.name for item in items}) == 1:
         return _combine_conditions(n, conditions, conjunction)
@@ -104,6 +105,19 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
         name = items[0].name  # n = 1, 2, 3 names every member
         items = [items[0], *(Form("assign", (item, None), name) for item in items[1:])]
     return Form("list", tuple(items))
+
+
+def _points_among_conditions(n: Normalizer, items: list[Form]) -> list[Form]:
+    """In "x < 2 or x = 3" the equation is a condition too."""
+    named = {item.name for item in items if item.kind == "reals" and item.name is not None}
+    if len(named) != 1 or any(item.name not in named for item in items):
+        return items
+    members = [
+        realsets.of(n, Form("set", item.parts[:1])) if item.kind == "assign" else item.parts for item in items
+    ]
+    if any(member is None for member in members):
+        return items
+    return [Form("reals", member, item.name) for item, member in zip(items, members, strict=True)]
 
 
 def _distinct(n: Normalizer, items: list[Form] | tuple[Form, ...]) -> tuple[Form, ...]:
@@ -181,9 +195,12 @@ def _setop(n: Normalizer, node: Node) -> Form:
 def _congruence(n: Normalizer, node: Node) -> Form:
     """x = 3 (mod 7): the difference of the sides, its rational part reduced by the modulus."""
     chain, modulus = node[1], algebra.integer(n.of(node[2]))
-    if chain[0] != "chain" or len(chain[1]) != 3 or chain[1][1] != "=" or not modulus:
+    if not modulus or (chain[0] == "chain" and (len(chain[1]) != 3 or chain[1][1] != "=")):
         raise TooHard("congruence of unknown shape")
-    difference = add(n.of(chain[1][0]), n.of(chain[1][2]), -1)
+    if chain[0] == "chain":
+        difference = add(n.of(chain[1][0]), n.of(chain[1][2]), -1)
+    else:
+        difference = n.of(chain)
     remainder = Fraction(difference.pop(algebra.UNIT, 0)) % modulus
     if any(bool(c < 0) for c in difference.values()) and len(difference) == 1:
         difference, remainder = algebra.scale(difference, -1), -remainder % modulus
@@ -202,7 +219,11 @@ def matrix(n: Normalizer, node: Node) -> list[list[Poly]] | None:
             raise Undefined("sum of unlike matrices")
         return [[_total(cells) for cells in zip(*rows, strict=True)] for rows in zip(*parts, strict=True)]
     if node[0] == "pow" and (base := matrix(n, node[1])) is not None:
+        if node[2] in (("sym", "T"), ("sym", "\\top")):
+            return [list(column) for column in zip(*base, strict=True)]
         exponent = algebra.integer(n.of(node[2]))
+        if exponent is not None and exponent < 0 and len(base) == len(base[0]):
+            base, exponent = _inverse(n, base), -exponent
         if exponent is None or not 1 <= exponent <= 20:
             raise TooHard("power of a matrix")
         result = base
@@ -212,6 +233,18 @@ def matrix(n: Normalizer, node: Node) -> list[list[Poly]] | None:
     if node[0] == "mul":
         return _matrix_product(n, node)
     return None
+
+
+def _inverse(n: Normalizer, rows: list[list[Poly]]) -> list[list[Poly]]:
+    """By cofactors."""
+    size = range(len(rows))
+    factor = n.inverse(n.determinant(rows))
+
+    def cofactor(i: int, j: int) -> Poly:
+        minor = [[rows[r][c] for c in size if c != i] for r in size if r != j]
+        return n.mul(factor, algebra.scale(n.determinant(minor), -1 if (i + j) % 2 else 1))
+
+    return [[cofactor(i, j) for j in size] for i in size]
 
 
 def _matrix_product(n: Normalizer, node: Node) -> list[list[Poly]] | None:
@@ -286,8 +319,13 @@ def _name(node: Node) -> Hashable:
         return node
     if node[0] == "fn" and node[1] == "abs" and _name(node[2][0]):
         return node
-    if node[0] == "mul" and all(p[0] == "sym" and (p[1].isupper() or p[1][0] == "\\") for p in node[1]):
-        return node
+    if node[0] == "mul" and all(part[0] == "sym" for part in node[1]):
+        letters = [part[1] for part in node[1]]
+        if all(letter.isupper() for letter in letters) or "\\angle" in letters or "\\triangle" in letters:
+            return node
+    if node[0] == "mul" and len(node[1]) == 2 and node[1][1][0] == "pow":  # dy/dx
+        if all(part[0] == "mul" and part[1][:1] == (("sym", "d"),) for part in (node[1][0], node[1][1][1])):
+            return node
     return None
 
 
@@ -389,13 +427,17 @@ def _inequality(n: Normalizer, parts: list) -> Form:
     return Form("orders", tuple(normal))
 
 
+def _symbol(n: Normalizer, node: Node) -> Form:
+    return Form("reals", realsets.EVERYTHING) if node[1] == r"\mathbb{R}" else scalar(n.of(node))
+
+
 def _text(n: Normalizer, node: Node) -> Form:
     return Form("text", (node[1],))
 
 
 _BUILDERS = {
     **{"list": _list, "set": _set, "tuple": _tuple, "ratio": _ratio, "clock": _clock, "cases": _cases},
-    **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text},
+    **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text, "sym": _symbol},
 }
 
 

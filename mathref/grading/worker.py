@@ -37,6 +37,12 @@ def to_sympy(node: Any) -> Any:
     if kind == "fn":
         return _function(node[1], [to_sympy(part) for part in node[2]])
     variable = sympy.Symbol(node[3] if kind == "int" else node[1], real=True)
+    if kind in ("sum", "prod"):
+        index = sympy.Symbol(node[1], integer=True)
+        body = to_sympy(node[4]).subs(variable, index)
+        return (sympy.summation if kind == "sum" else sympy.product)(
+            body, (index, to_sympy(node[2]), to_sympy(node[3]))
+        )
     if kind == "lim":
         return sympy.limit(to_sympy(node[3]), variable, to_sympy(node[2]))
     if kind == "diff":
@@ -93,7 +99,15 @@ def answer(question: str) -> str | None:
     if not isinstance(node, list):
         return "ready"
     value = to_sympy(node)
-    unfinished = (sympy.Integral, sympy.Limit, sympy.Derivative, sympy.AccumBounds, sympy.Piecewise)
+    unfinished = (
+        sympy.Integral,
+        sympy.Limit,
+        sympy.Derivative,
+        sympy.AccumBounds,
+        sympy.Piecewise,
+        sympy.Sum,
+        sympy.Product,
+    )
     if value.has(*unfinished) or value is sympy.nan or value.has(sympy.zoo):
         return None
     text = sympy.latex(value, ln_notation=True, fold_short_frac=False)

@@ -12,11 +12,11 @@ from collections.abc import Hashable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mathref import algebra, numeric
-from mathref.algebra import HALF, INF, Gen, Normalizer, Poly, TooHard, add, constant, generator, scale
+from mathref.grading import algebra, numeric
+from mathref.grading.algebra import HALF, INF, Gen, Normalizer, Poly, TooHard, add, constant, generator, scale
 
 if TYPE_CHECKING:
-    from mathref.answers import Form
+    from mathref.grading.answers import Form
 
 Interval = tuple[Poly, bool, Poly, bool]
 RealSet = tuple[Interval, ...]
@@ -53,8 +53,6 @@ def of(n: Normalizer, form: Form) -> RealSet | None:
     if form.kind == "reals":
         return form.parts
     try:
-        if form.kind == "scalar" and form.parts[0] == generator(("s", r"\mathbb{R}")):
-            return EVERYTHING
         if (
             form.kind == "tuple"
             and len(form.parts) == 2

@@ -10,14 +10,14 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 
-from mathref import numeric
-from mathref.algebra import (
+from mathref.grading import numeric
+from mathref.grading.algebra import (
     HALF,
-    I,
     MAX_FACTORIAL,
     ONE,
     PI,
     E,
+    I,
     Normalizer,
     Poly,
     TooHard,
