@@ -559,7 +559,8 @@ class Normalizer:
     def based(digits: str, base: int) -> Poly:
         """A numeral to a base is its own generator: 204_5 is not 204; equal values in two bases are equal."""
         try:
-            return generator(("based", int(digits, base)))
+            whole, _, part = digits.partition(".")
+            return generator(("based", Fraction(int(whole + part, base), base ** len(part))))
         except ValueError:
             raise Undefined("digit not below its base") from None
 

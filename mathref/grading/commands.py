@@ -16,7 +16,7 @@ from mathref.grading.vocabulary import FUNCTIONS, SYMBOL_COMMANDS
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
 
-_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc"))
+_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
 
 
 def function(p: Parser, name: str) -> Node:

@@ -212,4 +212,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Poly], int | None]] = {
     "ceil": (_rounded("ceil"), 1),
     "mod": (_modulo, 2),
     "conj": (_conjugate, 1),
+    "re": (lambda n, z: scale(add(z, _conjugate(n, z)), HALF), 1),
+    "im": (lambda n, z: n.mul(generator(I), scale(add(_conjugate(n, z), z, -1), HALF)), 1),
+    "cis": (lambda n, x: add(n.trigonometric("cos", x), n.mul(generator(I), n.trigonometric("sin", x))), 1),
 }

@@ -22,6 +22,7 @@ from mathref.grading.vocabulary import (
     TEXT_COMMANDS,
     UNICODE,
     UNITS,
+    UPRIGHT_NAMES,
     WORDS,
 )
 
@@ -122,7 +123,7 @@ _TEXT = "|".join(TEXT_COMMANDS)
 _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
     | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
-    | (?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+)(?=_)
+    | (?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+(?:\.\d+)?)(?=_)
     | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?|\(\d+\))
         | \d*\.\d+(?:\.\.\.|\\(?:l|c)?dots(?![a-z])))
     | (?P<grouped>\d{{1,3}}(?:\{{,\}}\d{{3}})+(?!\d)(?:\.\d+)?)
@@ -199,7 +200,7 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
 
 def _append_word(tokens: list[Token], word: str) -> None:
     """One word of a \\text: a function or constant written upright, a single letter, or a word."""
-    if word.lower() in ("infinity", *FUNCTIONS):
+    if word.lower() in UPRIGHT_NAMES:
         tokens.append(Token("cmd", "infty" if word.lower() == "infinity" else word.lower(), True))
     elif word in ("e", "i"):
         tokens.append(Token("let", word, True))

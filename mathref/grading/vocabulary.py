@@ -93,8 +93,11 @@ FUNCTIONS = {
     },
     **{"lg": "log", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arccot": "arccot"},
     **{name: name for name in "gcd lcm max min floor ceil abs det".split()},
-    **{"Re": "re", "Im": "im"},
+    **{"Re": "re", "Im": "im", "cis": "cis", "re": "re", "im": "im"},
 }
+
+# Functions that are also written in \text{} or \operatorname{}; min and sec are units there.
+UPRIGHT_NAMES = frozenset("infinity sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split())
 
 SYMBOL_COMMANDS = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau"
