@@ -13,7 +13,10 @@ conventions (units, percent, lists, assignments) and where they differ from the 
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
+import sys
 from collections.abc import Hashable
 from fractions import Fraction
 from functools import lru_cache
@@ -185,3 +188,60 @@ def is_equivalent(a: str | None, b: str | None) -> bool:
 def grade(solution: str, reference_answer: str) -> bool:
     """Whether the final answer stated in `solution` is equivalent to the reference answer."""
     return is_equivalent(extract_answer(solution), reference_answer)
+
+
+# ---------------------------------------------------------------- command line
+def explain(a: str, b: str) -> str:
+    """Verdict, path and both readings, as the command line prints them."""
+    verdict, path = compare(a, b)
+    lines = [f"{'equivalent' if verdict else 'not equivalent'}   ({path})"]
+    for answer in (a, b):
+        reading = _read(answer.strip()) if answer.strip() else Reading("", None, "empty")
+        form = answers.describe(reading.form) if reading.form is not None else f"text {reading.text[:200]!r}"
+        lines.append(f"  {answer[:200]!r}: {form}   ({reading.note})")
+    return "\n".join(lines)
+
+
+def _grade_file(path: str) -> int:
+    """Print one verdict a line for a file of pairs; the number of lines that are no pair is the failure count."""
+    from mathref.files import read_jsonl
+
+    pairs = list(read_jsonl(path))
+    try:
+        from tqdm import tqdm  # present wherever models are trained; the grader alone does without
+    except ImportError:
+        progress = iter(pairs)
+    else:
+        progress = tqdm(pairs, unit="pair", disable=None)
+    equivalent = 0
+    for number, record in progress:
+        gold, pred = record.get("gold", record.get("answer")), record.get("pred")
+        if not isinstance(gold, str) or not isinstance(pred, str):
+            raise ValueError(f'{path}:{number}: expected strings "gold" (or "answer") and "pred"')
+        verdict, how = compare(gold, pred)
+        equivalent += verdict
+        print(json.dumps({"gold": gold, "pred": pred, "equivalent": verdict, "path": how}, ensure_ascii=False))
+    print(f"{equivalent} of {len(pairs)} pairs equivalent", file=sys.stderr)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: two answers, or a file of pairs. Exit status 0 equivalent, 1 not, 2 a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m mathref.grader", description="Are two answers the same?")
+    parser.add_argument("answers", nargs="*", metavar="ANSWER", help="two answers to compare")
+    parser.add_argument("--file", help='JSON Lines of {"gold": ..., "pred": ...} to grade instead')
+    options = parser.parse_args(arguments)
+    try:
+        if options.file:
+            return _grade_file(options.file)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if len(options.answers) != 2:
+        parser.error("expected two answers, or --file pairs.jsonl")
+    print(explain(*options.answers))
+    return 0 if is_equivalent(*options.answers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

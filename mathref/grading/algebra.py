@@ -658,6 +658,35 @@ _COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
 }
 
 
+def describe(poly: Poly) -> str:
+    """A normal form as a person can read it: 3/2*sqrt(2)*x + 1."""
+    terms = []
+    for mono, coefficient in sorted(poly.items(), key=order):
+        factors = sorted(_describe_power(gen, exponent) for gen, exponent in mono)
+        if coefficient != 1 or not factors:
+            too_long = bits(coefficient) > 4_000
+            factors.insert(0, f"({bits(coefficient)} bits)" if too_long else str(Fraction(coefficient)))
+        terms.append("*".join(factors))
+    return " + ".join(terms) or "0"
+
+
+def _describe_power(gen: Gen, exponent: Fraction) -> str:
+    if gen[0] == "S":
+        name = f"({describe(dict(gen[1]))})"
+    elif gen[0] in ("f", "call"):
+        arguments = ", ".join(describe(dict(k)) if isinstance(k, frozenset) else str(k) for k in gen[2:])
+        name = f"{gen[1]}({arguments})"
+    elif gen[0] == "ln":
+        name = f"ln({describe(dict(gen[1])) if isinstance(gen[1], frozenset) else gen[1]})"
+    elif gen[0] == "X":
+        name = f"{_describe_power(gen[1], ONE)}^({describe({gen[2]: 1})})"
+    else:
+        name = str(gen[1])
+    if exponent == HALF:
+        return f"sqrt({name})"
+    return name if exponent == 1 else f"{name}^{exponent}" if exponent.denominator == 1 else f"{name}^({exponent})"
+
+
 # A prime for fingerprints of quotients, large enough that two answers collide with probability below 2^-250.
 _FIELD = (1 << 255) - 19
 

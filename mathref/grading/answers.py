@@ -577,3 +577,24 @@ def form_key(form: Form) -> Hashable | None:
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))
     return (form.kind, form.name, keys)
+
+
+# ---------------------------------------------------------------- in words
+def describe(form: Form) -> str:
+    """A form as a person can read it, for the command line."""
+    if form.kind == "scalar":
+        return algebra.describe(form.parts[0])
+    if form.kind == "text":
+        return f"the words {form.parts[0]!r}"
+    if form.kind == "reals":
+        parts = [
+            f"{'[' if closed else '('}{algebra.describe(low)}, {algebra.describe(high)}{']' if high_closed else ')'}"
+            for low, closed, high, high_closed in form.parts
+        ]
+        return " u ".join(parts) or "no real number"
+    if form.kind == "matrix":
+        return "matrix " + "; ".join(", ".join(map(describe, row)) for row in form.parts)
+    inner = ", ".join(describe(part) for part in form.parts if isinstance(part, Form))
+    if form.kind == "tuple":
+        return f"{form.name[0]}{inner}{form.name[-1]}"
+    return f"{form.kind} of {inner}" if inner else f"empty {form.kind}"

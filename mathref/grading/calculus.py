@@ -39,6 +39,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
+        self.ready = False
         self.lines: queue.Queue[str] = queue.Queue()
         self.process = subprocess.Popen(
             [sys.executable, "-c", _COMMAND, json.dumps(sys.path)],
@@ -125,12 +126,19 @@ def _ask(question: str) -> str:
     try:
         if _worker is None:
             _worker = Worker()
+        if not _worker.ready:
             _worker.ask('"ready?"', START_LIMIT_S)
+            _worker.ready = True
             start = time.monotonic()
         answer = _worker.ask(question, LIMIT_S - (time.monotonic() - start)).strip()
     except (TimeoutError, EOFError, OSError):
         timeouts += 1
+        started = _worker is not None and _worker.ready
         close_worker()
+        with contextlib.suppress(OSError):
+            _worker = Worker()  # its start overlaps with whatever the caller does next
+        if not started:
+            return ""  # the machine is slow, the question is not to blame: ask again next time
         answer = "null"
     finally:
         _lock.release()
