@@ -175,7 +175,10 @@ def compare(a: str | None, b: str | None) -> tuple[bool, str]:
             return x.form is y.form and x.text == y.text, "text"
         if x.text == y.text:
             return True, "same spelling after clean-up"
-        return answers.same(Normalizer(), x.form, y.form), f"{x.form.kind} against {y.form.kind}"
+        n = Normalizer()
+        verdict = answers.same(n, x.form, y.form)
+        how = "numerically, to 200 digits" if n.used_numbers else "exactly"
+        return verdict, f"{x.form.kind} against {y.form.kind}, {how}"
     except Exception as error:
         return False, f"undecided: {type(error).__name__}"
 
