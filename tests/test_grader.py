@@ -111,7 +111,7 @@ def test_wrong_types_are_no_answer() -> None:
 
 def test_millions_of_calls_leak_nothing() -> None:
     """Every memory of the grader is bounded: caches by their size, the others by the call."""
-    for k in range(9000):
+    for k in range(2500):
         is_equivalent(f"{k}+x", f"{k}+y")
     assert grader._read_cached.cache_info().currsize <= grader._read_cached.cache_info().maxsize == 4096
 
