@@ -1,7 +1,8 @@
-r"""Coverage-guided fuzzing of the grader: mutate answers, keep those that reach new lines, report the slowest.
+r"""Coverage-guided fuzzing of the grader: mutate answers, keep those that reach new lines, report the
+slowest.
 
-Paper: none; a check of the promise that `extract_answer`, `is_equivalent` and `canonical` return str | None, bool and
-a hashable for anything at all, in bounded time.
+Paper: none; a check of the promise that `extract_answer`, `is_equivalent` and `canonical` return str | None,
+bool and a hashable for anything at all, in bounded time.
 Choices: own mutation loop on the standard library, since a Python fuzzer with native parts does not install
 everywhere. Seeds are the answers in the given JSON Lines files, or a few built-in ones.
 
@@ -21,11 +22,20 @@ from typing import Any
 
 from mathref.grader import canonical, extract_answer, is_equivalent
 
-SEEDS = [r"\frac{1}{2}", "x^2+1", r"(-\infty,3]\cup[4,5)", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\boxed{7}"]
+SEEDS = [
+    r"\frac{1}{2}",
+    "x^2+1",
+    r"(-\infty,3]\cup[4,5)",
+    r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+    r"\boxed{7}",
+]
 PIECES = (
-    r"\frac \sqrt[3] \sqrt { } ( ) [ ] | , ; = < \le \cup \pm \mp ^ _ ! % ^\circ \text{and} \text{cm} \sin \log_2 \pi"
-    r" \infty i e x y n 0 1 -1 0.5 9^{9^9} 10^{400} 1,000 \binom \sum_{k=1}^{9}k \begin{pmatrix} & \\ \end{pmatrix}"
-    r" \{ \} \overline{3} \left( \right) $ \boxed{ \emptyset \mathbb{R} \bmod 7_8 1/0 \arcsin \lfloor \rfloor f(x) : two"
+    r"\frac \sqrt[3] \sqrt { } ( ) [ ] | , ; = < \le \cup \pm \mp"
+    r" ^ _ ! % ^\circ \text{and} \text{cm} \sin \log_2 \pi"
+    r" \infty i e x y n 0 1 -1 0.5 9^{9^9} 10^{400} 1,000 \binom \sum_{k=1}^{9}k"
+    r" \begin{pmatrix} & \\ \end{pmatrix}"
+    r" \{ \} \overline{3} \left( \right) $ \boxed{ \emptyset \mathbb{R} \bmod 7_8"
+    r" 1/0 \arcsin \lfloor \rfloor f(x) : two"
 ).split()
 
 
@@ -61,7 +71,11 @@ def mutate(text: str, other: str, rng: random.Random) -> str:
         elif choice == 3:
             text = text[:i] + other[rng.randint(0, len(other)) :]
         elif choice == 4:
-            text = text[:i] + rng.choice("{}()[]\\^_$%0123456789abcxyz+-*/=<>|,.;:!& ½√π−\u200b\ud800") + text[i + 1 :]
+            text = (
+                text[:i]
+                + rng.choice("{}()[]\\^_$%0123456789abcxyz+-*/=<>|,.;:!& ½√π−\u200b\ud800")
+                + text[i + 1 :]
+            )
         else:
             text = f"{text[:i]}{rng.choice('{([')}{text[i:j]}{rng.choice('})]')}{text[j:]}"
     return text[:400]
@@ -87,7 +101,9 @@ def check(text: str, other: str) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--minutes", type=float, default=20.0, help="how long to run (default: 20)")
-    parser.add_argument("--seeds", type=Path, action="append", default=[], help="JSON Lines with gold, pred or answer")
+    parser.add_argument(
+        "--seeds", type=Path, action="append", default=[], help="JSON Lines with gold, pred or answer"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     options = parser.parse_args(arguments)
     rng, coverage = random.Random(options.seed), Coverage()

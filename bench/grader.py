@@ -1,9 +1,10 @@
 """The grader against Math-Verify in one run: accuracy on labelled cases, time of every pair.
 
 Paper: none (section 9 names no implementation to be compared with).
-Choices: each pair is timed alone, without the grader's memory of earlier answers; CPU time is reported beside wall
-time, since other work on the machine stretches the latter. Math-Verify (requirements-dev.txt) is called as its
-documentation asks, parse and verify, with LaTeX between dollars. The PRM800K and Qwen graders are no packages.
+Choices: each pair is timed alone, without the grader's memory of earlier answers; CPU time is reported beside
+wall time, since other work on the machine stretches the latter. Math-Verify (requirements-dev.txt) is called
+as its documentation asks, parse and verify, with LaTeX between dollars. The PRM800K and Qwen graders are no
+packages.
 
     python bench/grader.py [--cases FILE ...] [--math math_train.jsonl.gz] [--pairs 500] [--json FILE]
 """
@@ -39,7 +40,7 @@ def math_verify() -> Callable[[str, str], bool] | None:
     logging.disable(logging.CRITICAL)  # it reports each of its timeouts
 
     def wrap(answer: str) -> str:
-        return answer if re.search(r"(?<!\\)\\$|\\boxed", answer) else f"${answer}$"
+        return answer if re.search(r"(?<!\\)\$|\\boxed", answer) else f"${answer}$"
 
     return lambda gold, pred: bool(verify(parse(wrap(gold)), parse(wrap(pred))))
 
@@ -52,7 +53,9 @@ def mathref(gold: str, pred: str) -> bool:
 
 def labelled(paths: list[Path]) -> list[Pair]:
     """The equivalence cases of the given files."""
-    rows = [record for path in paths for _, record in read_jsonl(path) if record.get("kind", "equiv") == "equiv"]
+    rows = [
+        record for path in paths for _, record in read_jsonl(path) if record.get("kind", "equiv") == "equiv"
+    ]
     return [(row["gold"], row["pred"], row["expected"]) for row in rows]
 
 
@@ -94,7 +97,9 @@ def measure(function: Callable[[str, str], bool], pairs: list[Pair]) -> dict[str
 def main(arguments: list[str] | None = None) -> int:
     formatter = argparse.ArgumentDefaultsHelpFormatter
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], formatter_class=formatter)
-    parser.add_argument("--cases", type=Path, action="append", help=f"labelled cases (default: {DEFAULT_CASES.name})")
+    parser.add_argument(
+        "--cases", type=Path, action="append", help=f"labelled cases (default: {DEFAULT_CASES.name})"
+    )
     parser.add_argument("--math", type=Path, help="MATH as JSON Lines with answer and subject")
     parser.add_argument("--pairs", type=int, default=500, help="MATH pairs to draw")
     parser.add_argument("--seed", type=int, default=0, help="of the drawn pairs")
@@ -110,7 +115,11 @@ def main(arguments: list[str] | None = None) -> int:
     for set_name, pairs in sets.items():
         for name, function in graders.items():
             figures = results[f"{set_name}/{name}"] = measure(function, pairs)
-            print(f"{set_name:6s} {name:12s} " + "  ".join(f"{key} {value:g}" for key, value in figures.items()), flush=True)
+            print(
+                f"{set_name:6s} {name:12s} "
+                + "  ".join(f"{key} {value:g}" for key, value in figures.items()),
+                flush=True,
+            )
         if len(graders) == 2:
             ours, theirs = (results[f"{set_name}/{name}"]["cpu_median_us"] for name in graders)
             print(f"{set_name:6s} median speed-up {theirs / ours:.0f}x (CPU)")

@@ -2,10 +2,11 @@ r"""The answer grader: what a solution's final answer is, and whether two answer
 
 Paper: section 9, the function g(A, A') behind voting, re-ranking and every accuracy.
 Choices: g is an equivalence relation decided by mathematics, not by tolerances: `2+2`, `4` and `four` are one
-answer, `0.33` is not `1/3`. Both sides go through the same reader (`latex.py`), become a structure (`answers.py`) of
-exact normal forms (`algebra.py`), and only what algebra leaves open is evaluated with many digits (`numeric.py`).
-Nothing here raises or evaluates its input, everything is bounded, and it works in threads. docs/GRADER.md lists the
-conventions (units, percent, lists, assignments) and where they differ from the PRM800K grader and Math-Verify.
+answer, `0.33` is not `1/3`. Both sides go through the same reader (`latex.py`), become a structure
+(`answers.py`) of exact normal forms (`algebra.py`), and only what algebra leaves open is evaluated with many
+digits (`numeric.py`). Nothing here raises or evaluates its input, everything is bounded, and it works in
+threads. docs/GRADER.md lists the conventions (units, percent, lists, assignments) and where they differ from
+the PRM800K grader and Math-Verify.
 
     python -m mathref.grader '2+2' 'four'          verdict, the path that reached it, both readings
     python -m mathref.grader --file pairs.jsonl    one verdict a line for {"gold": ..., "pred": ...}
@@ -74,8 +75,8 @@ def _stated(text: str) -> str | None:
 def extract_answer(text: str) -> str | None:
     r"""The final answer that a solution states, or None.
 
-    In this order: the last complete \boxed or \fbox, the "# Answer" block of PRM800K, "####" of GSM8K, and "the
-    answer is ..."; a number that merely comes last is never taken for an answer.
+    In this order: the last complete \boxed or \fbox, the "# Answer" block of PRM800K, "####" of GSM8K, and
+    "the answer is ..."; a number that merely comes last is never taken for an answer.
     """
     if not isinstance(text, str):
         return None
@@ -148,8 +149,8 @@ def _read(answer: str) -> Reading:
 def canonical(answer: str | None) -> Hashable | None:
     """A hashable key such that equal keys imply equivalent answers, or None where there is no such key.
 
-    To cluster N answers: group those with a key by it, and compare the few without one (assignments such as x=5,
-    expressions with nested roots or sines) by `is_equivalent` with one member of each group.
+    To cluster N answers: group those with a key by it, and compare the few without one (assignments such as
+    x=5, expressions with nested roots or sines) by `is_equivalent` with one member of each group.
     """
     try:
         if not isinstance(answer, str) or not answer.strip():
@@ -206,7 +207,9 @@ def explain(a: str, b: str) -> str:
 
 
 def _grade_file(path: str) -> int:
-    """Print one verdict a line for a file of pairs; the number of lines that are no pair is the failure count."""
+    """Print one verdict a line for a file of pairs; the number of lines that are no pair is the failure
+    count.
+    """
     from mathref.files import read_jsonl
 
     pairs = list(read_jsonl(path))
@@ -223,7 +226,9 @@ def _grade_file(path: str) -> int:
             raise ValueError(f'{path}:{number}: expected strings "gold" (or "answer") and "pred"')
         verdict, how = compare(gold, pred)
         equivalent += verdict
-        print(json.dumps({"gold": gold, "pred": pred, "equivalent": verdict, "path": how}, ensure_ascii=False))
+        print(
+            json.dumps({"gold": gold, "pred": pred, "equivalent": verdict, "path": how}, ensure_ascii=False)
+        )
     print(f"{equivalent} of {len(pairs)} pairs equivalent", file=sys.stderr)
     return 0
 

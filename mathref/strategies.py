@@ -1,9 +1,11 @@
-r"""Hypothesis strategies for answers: random ones of every family, other spellings of the same, and near misses.
+r"""Hypothesis strategies for answers: random ones of every family, other spellings of the same, and near
+misses.
 
 Paper: none; the properties a grading function g(A, A') of section 9 must have are tested with these.
-Choices: a family draws a *value* (plain Python data whose equality is known), and spells it in one of many ways;
-a rewrite is a second spelling of one value, a mutation the spelling of a changed value. So nothing here relies on
-the grader under test, and the strategies serve to test any other grader too. Hypothesis is imported only here.
+Choices: a family draws a *value* (plain Python data whose equality is known), and spells it in one of many
+ways; a rewrite is a second spelling of one value, a mutation the spelling of a changed value. So nothing here
+relies on the grader under test, and the strategies serve to test any other grader too. Hypothesis is imported
+only here.
 
     from hypothesis import given
     from mathref.strategies import rewrites, mutations
@@ -24,7 +26,9 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 _SMALL = st.integers(-12, 12)
 _RADICANDS = st.sampled_from([2, 3, 5, 6, 7, 10, 11, 13])
-_NAMES = "Alice Robert Chloe Daniel Evelyn Navin ellipse parabola hyperbola increasing neither Saturday".split()
+_NAMES = (
+    "Alice Robert Chloe Daniel Evelyn Navin ellipse parabola hyperbola increasing neither Saturday".split()
+)
 _UNITS = "cm miles square units dollars degrees apples meters per second".split()
 _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -52,7 +56,9 @@ def _decimal(value: Fraction) -> str | None:
 
 
 def spell_rational(draw: Draw, value: Fraction) -> str:
-    """A rational number as an integer, fraction, decimal, mixed number, product or sum; integers also with units."""
+    """A rational number as an integer, fraction, decimal, mixed number, product or sum; integers also with
+    units.
+    """
     sign, top, bottom = "-" if value < 0 else "", abs(value.numerator), value.denominator
     k, other = draw(st.integers(2, 9)), draw(_SMALL)
     forms = [
@@ -70,8 +76,21 @@ def spell_rational(draw: Draw, value: Fraction) -> str:
         forms.append(rf"{sign}{top // bottom}\frac{{{top % bottom}}}{{{bottom}}}")
     if bottom == 1:
         unit = draw(st.sampled_from(_UNITS))
-        forms += [f"{value}", f"{int(value):,}", rf"{value}\text{{ {unit}}}", f"{value}.", rf"\boxed{{{value}}}", f"{value}.0"]
-        forms += [f"{k * int(value)}/{k}", f"{value - k} + {k}", rf"{value}\%", rf"{value}^\circ", f"{sign}{top}^1"]
+        forms += [
+            f"{value}",
+            f"{int(value):,}",
+            rf"{value}\text{{ {unit}}}",
+            f"{value}.",
+            rf"\boxed{{{value}}}",
+            f"{value}.0",
+        ]
+        forms += [
+            f"{k * int(value)}/{k}",
+            f"{value - k} + {k}",
+            rf"{value}\%",
+            rf"{value}^\circ",
+            f"{sign}{top}^1",
+        ]
         if 0 <= value < 20:
             forms += [_ONES[int(value)], rf"\text{{{_ONES[int(value)].title()}}}"]
     return draw(st.sampled_from(forms))
@@ -81,23 +100,38 @@ def spell_radical(draw: Draw, value: tuple[int, int, int]) -> str:
     r"""a + b sqrt(r), r without square factors."""
     a, b, r = value
     sign, size = ("-", -b) if b < 0 else ("+", b)
-    root = draw(st.sampled_from([rf"{size}\sqrt{{{r}}}", rf"\sqrt{{{size * size * r}}}", rf"{size}*sqrt({r})"]))
+    root = draw(
+        st.sampled_from([rf"{size}\sqrt{{{r}}}", rf"\sqrt{{{size * size * r}}}", rf"{size}*sqrt({r})"])
+    )
     root = draw(st.sampled_from([root, rf"\frac{{{size * r}}}{{\sqrt{{{r}}}}}", rf"{size}\cdot {r}^{{1/2}}"]))
     if a == 0:
         return f"-{root}" if sign == "-" else root
-    return draw(st.sampled_from([f"{a} {sign} {root}", f"{'-' if sign == '-' else ''}{root} {'+' if a > 0 else '-'} {abs(a)}"]))
+    return draw(
+        st.sampled_from(
+            [f"{a} {sign} {root}", f"{'-' if sign == '-' else ''}{root} {'+' if a > 0 else '-'} {abs(a)}"]
+        )
+    )
 
 
 def spell_complex(draw: Draw, value: tuple[int, int]) -> str:
     a, b = value
     size = "" if abs(b) == 1 else str(abs(b))
     sign = "-" if b < 0 else "+"
-    return draw(st.sampled_from([f"{a}{sign}{size}i", f"{'-' if b < 0 else ''}{size}i + {a}", rf"{a} {sign} i \cdot {abs(b)}"]))
+    return draw(
+        st.sampled_from(
+            [f"{a}{sign}{size}i", f"{'-' if b < 0 else ''}{size}i + {a}", rf"{a} {sign} i \cdot {abs(b)}"]
+        )
+    )
 
 
 def spell_pi(draw: Draw, value: Fraction) -> str:
     top, bottom = value.numerator, value.denominator
-    forms = [rf"\frac{{{top}\pi}}{{{bottom}}}", rf"\frac{{{top}}}{{{bottom}}}\pi", f"{top}π/{bottom}", f"{top}*pi/{bottom}"]
+    forms = [
+        rf"\frac{{{top}\pi}}{{{bottom}}}",
+        rf"\frac{{{top}}}{{{bottom}}}\pi",
+        f"{top}π/{bottom}",
+        f"{top}*pi/{bottom}",
+    ]
     return draw(st.sampled_from(forms))
 
 
@@ -130,7 +164,13 @@ def spell_set(draw: Draw, value: frozenset[Fraction]) -> str:
     """A set, or a bare list, in any order."""
     members = [spell_member(draw, v) for v in draw(st.permutations(sorted(value)))]
     inner = ", ".join(members)
-    forms = [rf"\{{{inner}\}}", rf"\left\{{ {inner} \right\}}", inner, "; ".join(members), " or ".join(members)]
+    forms = [
+        rf"\{{{inner}\}}",
+        rf"\left\{{ {inner} \right\}}",
+        inner,
+        "; ".join(members),
+        " or ".join(members),
+    ]
     return draw(st.sampled_from(forms))
 
 
@@ -167,12 +207,23 @@ def spell_line(draw: Draw, value: tuple[int, int, int]) -> str:
 
 
 def spell_words(draw: Draw, value: str) -> str:
-    forms = [value, rf"\text{{{value}}}", value.lower(), rf"\textbf{{{value}}}", rf"\text{{ {value} }}.", f"{value}."]
+    forms = [
+        value,
+        rf"\text{{{value}}}",
+        value.lower(),
+        rf"\textbf{{{value}}}",
+        rf"\text{{ {value} }}.",
+        f"{value}.",
+    ]
     return draw(st.sampled_from(forms))
 
 
 def spell_choice(draw: Draw, value: str) -> str:
-    return draw(st.sampled_from([value, f"({value})", rf"\text{{{value}}}", rf"\textbf{{({value})}}", rf"\text{{({value})}}"]))
+    return draw(
+        st.sampled_from(
+            [value, f"({value})", rf"\text{{{value}}}", rf"\textbf{{({value})}}", rf"\text{{({value})}}"]
+        )
+    )
 
 
 def spell_plus_minus(draw: Draw, value: tuple[int, int]) -> str:
@@ -190,7 +241,9 @@ def spell_based(draw: Draw, value: tuple[int, int]) -> str:
         n, digit = divmod(n, base)
         digits = str(digit) + digits
     words = {2: "two", 3: "three", 5: "five", 7: "seven", 8: "eight"}[base]
-    return draw(st.sampled_from([f"{digits}_{base}", f"{digits}_{{{base}}}", rf"{digits}_{{\text{{{words}}}}}"]))
+    return draw(
+        st.sampled_from([f"{digits}_{base}", f"{digits}_{{{base}}}", rf"{digits}_{{\text{{{words}}}}}"])
+    )
 
 
 # ---------------------------------------------------------------- families
@@ -210,10 +263,16 @@ def _change_set(draw: Draw, value: frozenset[Fraction]) -> frozenset[Fraction]:
     return value | {max(value) + draw(st.integers(1, 5))}
 
 
-def _change_interval(draw: Draw, value: tuple[Fraction, bool, Fraction, bool]) -> tuple[Fraction, bool, Fraction, bool]:
+def _change_interval(
+    draw: Draw, value: tuple[Fraction, bool, Fraction, bool]
+) -> tuple[Fraction, bool, Fraction, bool]:
     low, low_closed, high, high_closed = value
     changed = [(low, not low_closed, high, high_closed), (low, low_closed, high, not high_closed)]
-    return draw(st.sampled_from([*changed, (low, low_closed, high + 1, high_closed), (low - 1, low_closed, high, high_closed)]))
+    return draw(
+        st.sampled_from(
+            [*changed, (low, low_closed, high + 1, high_closed), (low - 1, low_closed, high, high_closed)]
+        )
+    )
 
 
 def _other_of(values: list[Any]) -> Callable[[Draw, Any], Any]:
@@ -231,20 +290,38 @@ _INTERVALS = st.builds(
 FAMILIES: dict[str, Family] = {
     "rational": Family(_rationals(), spell_rational, _shift),
     "integer": Family(st.builds(Fraction, st.integers(-(10**9), 10**9)), spell_rational, _shift),
-    "radical": Family(st.tuples(_SMALL, _NONZERO, _RADICANDS), spell_radical, lambda d, v: (v[0] + d(st.integers(1, 5)), *v[1:])),
+    "radical": Family(
+        st.tuples(_SMALL, _NONZERO, _RADICANDS),
+        spell_radical,
+        lambda d, v: (v[0] + d(st.integers(1, 5)), *v[1:]),
+    ),
     "complex": Family(st.tuples(_SMALL, _NONZERO), spell_complex, lambda d, v: (v[0], -v[1])),
     "pi": Family(_rationals().filter(bool), spell_pi, _shift),
-    "polynomial": Family(st.lists(_SMALL, min_size=1, max_size=4).map(tuple), spell_polynomial, lambda d, v: (v[0] + d(st.integers(1, 5)), *v[1:])),
+    "polynomial": Family(
+        st.lists(_SMALL, min_size=1, max_size=4).map(tuple),
+        spell_polynomial,
+        lambda d, v: (v[0] + d(st.integers(1, 5)), *v[1:]),
+    ),
     "tuple": Family(st.lists(_rationals(), min_size=2, max_size=4).map(tuple), spell_tuple, _shift),
     "set": Family(st.frozensets(_rationals(), min_size=2, max_size=5), spell_set, _change_set),
     "interval": Family(_INTERVALS, spell_interval, _change_interval),
     "union": Family(st.tuples(_SMALL, st.integers(1, 9), st.integers(1, 9)), spell_union, _shift),
     "matrix": Family(st.tuples(*[st.tuples(_rationals(), _rationals())] * 2), spell_matrix, _shift),
-    "line": Family(st.tuples(_NONZERO, _NONZERO, _NONZERO), spell_line, lambda d, v: (*v[:2], v[2] + (d(st.integers(1, 5)) if v[2] > 0 else -1))),
+    "line": Family(
+        st.tuples(_NONZERO, _NONZERO, _NONZERO),
+        spell_line,
+        lambda d, v: (*v[:2], v[2] + (d(st.integers(1, 5)) if v[2] > 0 else -1)),
+    ),
     "words": Family(st.sampled_from(_NAMES), spell_words, _other_of(_NAMES)),
     "choice": Family(st.sampled_from("ABCDE"), spell_choice, _other_of(list("ABCDE"))),
-    "plus-minus": Family(st.tuples(_NONZERO, _RADICANDS), spell_plus_minus, lambda d, v: (v[0] + d(st.integers(1, 5)), v[1])),
-    "based": Family(st.tuples(st.integers(2, 5000), st.sampled_from([2, 3, 5, 7, 8])), spell_based, lambda d, v: (v[0] + d(st.integers(1, 5)), v[1])),
+    "plus-minus": Family(
+        st.tuples(_NONZERO, _RADICANDS), spell_plus_minus, lambda d, v: (v[0] + d(st.integers(1, 5)), v[1])
+    ),
+    "based": Family(
+        st.tuples(st.integers(2, 5000), st.sampled_from([2, 3, 5, 7, 8])),
+        spell_based,
+        lambda d, v: (v[0] + d(st.integers(1, 5)), v[1]),
+    ),
 }
 
 
@@ -275,10 +352,17 @@ def mutations(draw: Draw, families: tuple[str, ...] = tuple(FAMILIES)) -> tuple[
 def solutions(draw: Draw) -> tuple[str, str]:
     r"""(a solution text, the answer it states in a box, after "####" or in words)."""
     answer = draw(answers(("rational", "radical", "tuple", "interval", "matrix", "polynomial")))
-    lead = draw(st.sampled_from(["", "We add.\n", "So $x = 3$. ", r"First \boxed{17}, but no. ", "Step 1: 2+2=4\n"]))
+    lead = draw(
+        st.sampled_from(["", "We add.\n", "So $x = 3$. ", r"First \boxed{17}, but no. ", "Step 1: 2+2=4\n"])
+    )
     ends = [rf"Hence \boxed{{{answer}}}.", rf"$\boxed{{{answer}}}$ is it. 99", rf"thus \fbox{{{answer}}}"]
     if "boxed" not in lead and "boxed" not in answer and "$" not in answer and not answer.endswith("."):
-        ends += [f"\n#### {answer}", f"# Answer\n\n{answer}", f"The answer is ${answer}$.", f"Final Answer: The final answer is ${answer}$."]
+        ends += [
+            f"\n#### {answer}",
+            f"# Answer\n\n{answer}",
+            f"The answer is ${answer}$.",
+            f"Final Answer: The final answer is ${answer}$.",
+        ]
     return lead + draw(st.sampled_from(ends)), answer
 
 
@@ -288,7 +372,9 @@ def sympy_expressions(draw: Draw) -> Any:
     import sympy
 
     x, y = sympy.symbols("x y")
-    leaf = st.one_of(st.integers(-9, 9).map(sympy.Integer), st.sampled_from([x, y, sympy.sqrt(2), sympy.Rational(1, 3)]))
+    leaf = st.one_of(
+        st.integers(-9, 9).map(sympy.Integer), st.sampled_from([x, y, sympy.sqrt(2), sympy.Rational(1, 3)])
+    )
 
     def grow(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         pair = st.tuples(children, children)

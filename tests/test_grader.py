@@ -1,4 +1,6 @@
-"""The grader: extraction, equivalence by families, the relation, safety, threads, the worker, the command line."""
+"""The grader: extraction, equivalence by families, the relation, safety, threads, the worker, the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ from mathref import grader
 from mathref.grader import canonical, compare, extract_answer, grade, is_equivalent
 from mathref.grading import calculus
 
-CASES = [json.loads(line) for line in (Path(__file__).parent / "grader_cases.jsonl").read_text("utf-8").splitlines()]
+CASES = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "grader_cases.jsonl").read_text("utf-8").splitlines()
+]
 ROOT = Path(__file__).parent.parent
 
 
@@ -63,7 +68,10 @@ def test_extraction_is_linear_in_the_text() -> None:
 
 def test_the_question_the_project_was_created_with() -> None:
     """2+2, 4 and four are one cluster, at the cost of one key each."""
-    keys = {canonical(answer) for answer in ("2+2", "4", "four", r"\text{Four}", "4.0", r"\frac{8}{2}", "2^2", r"\sqrt{16}")}
+    keys = {
+        canonical(answer)
+        for answer in ("2+2", "4", "four", r"\text{Four}", "4.0", r"\frac{8}{2}", "2^2", r"\sqrt{16}")
+    }
     assert len(keys) == 1 and None not in keys
     assert canonical("5") not in keys
 
@@ -86,14 +94,71 @@ def test_conventions_are_not_transitive_and_keys_respect_that() -> None:
 @pytest.mark.parametrize(
     "evil",
     [
-        *("__import__('os').system('true')", "exit()", "x.__class__", r"\write18{touch x}", r"\input{/etc/passwd}"),
-        *("9^{9^{9^{9}}}", "9**9**9**9", "((((9^64)^64)^64)^64)^64", "1000000000!", "1e999999999", "100000!!", "0/0"),
-        *("(" * 9000, "{" * 4000 + "1" + "}" * 4000, "|" * 5001, "sin(" * 3000, r"\frac1{1+" * 1000, "1" * 4301, "0." + "0" * 5000 + "1"),
-        *("1+" * 100_000 + "1", "a " * 200_000, r"\\" * 300_000, r"\begin{pmatrix}1&2\\3&4\end{pmatrix}" * 500, "1" * 10**6),
-        *(r"(\sqrt2+\sqrt3+\sqrt5+\sqrt7+\sqrt{11}+\sqrt{13})^{12}", r"\sum_{k=0}^{10^9} k!", "(x+y+z+w)^{60}", "x^{x^{x^{x^{x}}}}"),
-        *("\x00", "\ud800", "😀", "\u202e1\u202c2", "Ⅷ", "1_0", "True", "nan", "inf-inf", r"\infty-\infty", "-" * 5000 + "1"),
-        *(r"\sin(9^{9^{9}})", r"\pm" * 40 + "1", "{" + "1," * 3000 + "2}", r"\binom{10^{9}}{5\cdot10^{8}}", "10^{10^{10}}"),
-        *("(" + "x+1)(" * 400 + "x)", r"\sqrt{" * 50 + "x+1" + "}" * 50, "2^{2^{2^{2^{2^{2}}}}}", r"\log_{1}5", "1,2" * 900),
+        *(
+            "__import__('os').system('true')",
+            "exit()",
+            "x.__class__",
+            r"\write18{touch x}",
+            r"\input{/etc/passwd}",
+        ),
+        *(
+            "9^{9^{9^{9}}}",
+            "9**9**9**9",
+            "((((9^64)^64)^64)^64)^64",
+            "1000000000!",
+            "1e999999999",
+            "100000!!",
+            "0/0",
+        ),
+        *(
+            "(" * 9000,
+            "{" * 4000 + "1" + "}" * 4000,
+            "|" * 5001,
+            "sin(" * 3000,
+            r"\frac1{1+" * 1000,
+            "1" * 4301,
+            "0." + "0" * 5000 + "1",
+        ),
+        *(
+            "1+" * 100_000 + "1",
+            "a " * 200_000,
+            r"\\" * 300_000,
+            r"\begin{pmatrix}1&2\\3&4\end{pmatrix}" * 500,
+            "1" * 10**6,
+        ),
+        *(
+            r"(\sqrt2+\sqrt3+\sqrt5+\sqrt7+\sqrt{11}+\sqrt{13})^{12}",
+            r"\sum_{k=0}^{10^9} k!",
+            "(x+y+z+w)^{60}",
+            "x^{x^{x^{x^{x}}}}",
+        ),
+        *(
+            "\x00",
+            "\ud800",
+            "😀",
+            "\u202e1\u202c2",
+            "Ⅷ",
+            "1_0",
+            "True",
+            "nan",
+            "inf-inf",
+            r"\infty-\infty",
+            "-" * 5000 + "1",
+        ),
+        *(
+            r"\sin(9^{9^{9}})",
+            r"\pm" * 40 + "1",
+            "{" + "1," * 3000 + "2}",
+            r"\binom{10^{9}}{5\cdot10^{8}}",
+            "10^{10^{10}}",
+        ),
+        *(
+            "(" + "x+1)(" * 400 + "x)",
+            r"\sqrt{" * 50 + "x+1" + "}" * 50,
+            "2^{2^{2^{2^{2^{2}}}}}",
+            r"\log_{1}5",
+            "1,2" * 900,
+        ),
     ],
 )
 def test_hostile_answers_are_bounded_and_not_seven(evil: str) -> None:
@@ -106,7 +171,9 @@ def test_hostile_answers_are_bounded_and_not_seven(evil: str) -> None:
 
 def test_wrong_types_are_no_answer() -> None:
     for value in (5, 5.0, b"5", ["5"], object()):
-        assert is_equivalent(value, "5") is False and extract_answer(value) is None and canonical(value) is None
+        assert (
+            is_equivalent(value, "5") is False and extract_answer(value) is None and canonical(value) is None
+        )
 
 
 def test_millions_of_calls_leak_nothing() -> None:
@@ -141,7 +208,13 @@ def run(code: str, timeout_s: float = 120) -> str:
 
 def test_importing_the_grader_imports_neither_torch_nor_sympy() -> None:
     code = "import mathref.grader as g; assert g.is_equivalent('2+2', 'four')\n"
-    assert run(code + "print([m for m in ('torch', 'sympy', 'mpmath', 'numpy', 'hypothesis') if m in sys.modules])") == "[]\n"
+    assert (
+        run(
+            code
+            + "print([m for m in ('torch', 'sympy', 'mpmath', 'numpy', 'hypothesis') if m in sys.modules])"
+        )
+        == "[]\n"
+    )
 
 
 @pytest.fixture
@@ -154,7 +227,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_calculus_is_answered_by_the_worker(patient: None) -> None:
     assert is_equivalent(r"\lim_{x\to 0}\frac{\sin x}{x}", "1")
     assert is_equivalent(r"\frac{d}{dx}x^2", "2x") and not is_equivalent(r"\frac{d}{dx}x^2", "x")
-    assert is_equivalent(r"\int_0^1 x^2\,dx", r"\frac13") and is_equivalent(r"\sum_{i=1}^{n} i", r"\frac{n(n+1)}{2}")
+    assert is_equivalent(r"\int_0^1 x^2\,dx", r"\frac13") and is_equivalent(
+        r"\sum_{i=1}^{n} i", r"\frac{n(n+1)}{2}"
+    )
 
 
 def test_a_killed_worker_is_replaced(patient: None) -> None:
@@ -166,7 +241,9 @@ def test_a_killed_worker_is_replaced(patient: None) -> None:
     assert is_equivalent(r"\int_0^1 x^5\,dx", r"\frac16")
 
 
-def test_a_question_past_its_limit_is_not_equal_and_counted(monkeypatch: pytest.MonkeyPatch, patient: None) -> None:
+def test_a_question_past_its_limit_is_not_equal_and_counted(
+    monkeypatch: pytest.MonkeyPatch, patient: None
+) -> None:
     assert is_equivalent(r"\int_0^1 x^6\,dx", r"\frac17")  # the worker is up
     monkeypatch.setattr(calculus, "LIMIT_S", 0.0)
     before = calculus.timeouts
@@ -176,13 +253,19 @@ def test_a_question_past_its_limit_is_not_equal_and_counted(monkeypatch: pytest.
 
 def test_a_program_without_main_guard_can_use_the_worker() -> None:
     """A worker made by multiprocessing would run the importing program once more, under spawn without end."""
-    code = "print('start')\nfrom mathref.grading import calculus; calculus.START_LIMIT_S = calculus.LIMIT_S = 60.0\n"
-    assert run(code + r"from mathref.grader import is_equivalent; print(is_equivalent(r'\int_0^2 x\,dx', '2'))") == "start\nTrue\n"
+    code = "print('start')\nfrom mathref.grading import calculus\n"
+    code += "calculus.START_LIMIT_S = calculus.LIMIT_S = 60.0\n"
+    assert (
+        run(code + r"from mathref.grader import is_equivalent; print(is_equivalent(r'\int_0^2 x\,dx', '2'))")
+        == "start\nTrue\n"
+    )
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert grader.main(["2+2", "four"]) == 0
-    assert capsys.readouterr().out.startswith("equivalent   (scalar against scalar, exactly)\n  '2+2': 4   (parsed)")
+    assert capsys.readouterr().out.startswith(
+        "equivalent   (scalar against scalar, exactly)\n  '2+2': 4   (parsed)"
+    )
     assert grader.main(["0.33", r"\frac13"]) == 1
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text('{"gold": "1/2", "pred": "0.5"}\n{"gold": "1", "pred": "2"}\n', encoding="utf-8")

@@ -17,7 +17,11 @@ from mathref.strategies import FAMILIES, answers, mutations, rewrites, solutions
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
 QUICK = settings(max_examples=25, **COMMON)
 THOROUGH = settings(max_examples=10_000, **COMMON)
-ANYTHING = st.one_of(st.text(max_size=60), st.text(alphabet=r"\{}()[]^_$|,;=<>+-*/!.0123456789abcfrxyπ½√ ", max_size=40), answers())
+ANYTHING = st.one_of(
+    st.text(max_size=60),
+    st.text(alphabet=r"\{}()[]^_$|,;=<>+-*/!.0123456789abcfrxyπ½√ ", max_size=40),
+    answers(),
+)
 
 
 def reflexive(a: str) -> None:
@@ -66,7 +70,9 @@ def grades_what_it_extracts(case: tuple[str, str], reference: str) -> None:
 
 
 def sympy_forms(expression: object) -> None:
-    """What sympy prints is equal to its expanded, factored and partial-fraction forms, and not to itself plus one."""
+    """What sympy prints is equal to its expanded, factored and partial-fraction forms, and not to itself plus
+    one.
+    """
     import sympy
 
     text = sympy.latex(expression)

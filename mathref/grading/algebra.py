@@ -1,14 +1,16 @@
 r"""Exact normal forms of scalar answers: a syntax tree becomes a sum of terms over independent generators.
 
 Paper: section 9 (when are two answers the same number or expression).
-Choices: a value is a `Poly`, a dict from monomials to exact rational coefficients; a monomial is a frozenset of
-(generator, exponent) pairs with rational exponents. Generators are symbols, primes under a root, pi, e, i, logarithms
-of primes, and opaque ones (a sine, a sum under a root or in a denominator) that carry the key of their content.
-Within the first kind equal values have equal dicts, so that `a - b` empty proves equality and `a - b` not empty
-refutes it; opaque generators leave the question to `numeric.py`. No sympy and no rounding; every product is charged
-to a budget, powers are capped by the size of their result, so that no input can make this slow.
+Choices: a value is a `Poly`, a dict from monomials to exact rational coefficients; a monomial is a frozenset
+of (generator, exponent) pairs with rational exponents. Generators are symbols, primes under a root, pi, e, i,
+logarithms of primes, and opaque ones (a sine, a sum under a root or in a denominator) that carry the key of
+their content. Within the first kind equal values have equal dicts, so that `a - b` empty proves equality and
+`a - b` not empty refutes it; opaque generators leave the question to `numeric.py`. No sympy and no rounding;
+every product is charged to a budget, powers are capped by the size of their result, so that no input can make
+this slow.
 
-Conventions: variables are real, odd roots are real, `\sqrt{x^2} = |x|`, and roots of products of variables split.
+Conventions: variables are real, odd roots are real, `\sqrt{x^2} = |x|`, and roots of products of variables
+split.
 """
 
 from __future__ import annotations
@@ -315,7 +317,9 @@ class Normalizer:
         return self.mul(result, factor) if factor is not None else result
 
     def content(self, poly: Poly, signed: bool) -> tuple[Poly, Poly]:
-        """(c, p) with poly = c * p, p with coprime integer coefficients; where a sign may move, p leads positive."""
+        """(c, p) with poly = c * p, p with coprime integer coefficients; where a sign may move, p leads
+        positive.
+        """
         numerator = math.gcd(*(c.numerator for c in poly.values()))
         denominator = math.lcm(*(c.denominator for c in poly.values()))
         factor = Fraction(numerator, denominator)
@@ -345,7 +349,9 @@ class Normalizer:
         return (gen == I and exponent == 1) or (gen[0] in ("p", "S") and exponent == HALF)
 
     def denest(self, poly: Poly) -> Poly | None:
-        """sqrt(a + b sqrt r) = sqrt((a + s)/2) + sign(b) sqrt((a - s)/2) where s = sqrt(a^2 - b^2 r) is rational."""
+        """sqrt(a + b sqrt r) = sqrt((a + s)/2) + sign(b) sqrt((a - s)/2) where s = sqrt(a^2 - b^2 r) is
+        rational.
+        """
         a = poly.get(UNIT)
         if len(poly) != 2 or a is None or a <= 0:
             return None
@@ -687,7 +693,13 @@ def _describe_power(gen: Gen, exponent: Fraction) -> str:
         name = str(gen[1])
     if exponent == HALF:
         return f"sqrt({name})"
-    return name if exponent == 1 else f"{name}^{exponent}" if exponent.denominator == 1 else f"{name}^({exponent})"
+    return (
+        name
+        if exponent == 1
+        else f"{name}^{exponent}"
+        if exponent.denominator == 1
+        else f"{name}^({exponent})"
+    )
 
 
 # A prime for fingerprints of quotients, large enough that two answers collide with probability below 2^-250.
@@ -698,8 +710,8 @@ def canonical(poly: Poly) -> Hashable | None:
     """A key such that equal keys imply equal values, or None where the normal form is not unique.
 
     Polynomials in independent generators are their own key. Quotients of such polynomials with rational
-    coefficients have no unique spelling without a greatest common divisor; their key is their value at a fixed
-    point of a large prime field instead, which does not depend on the spelling.
+    coefficients have no unique spelling without a greatest common divisor; their key is their value at a
+    fixed point of a large prime field instead, which does not depend on the spelling.
     """
     gens = {gen for mono in poly for gen, _ in mono}
     opaque = [gen for gen in gens if not is_independent(gen)]

@@ -1,10 +1,11 @@
 r"""What kind of thing an answer is, and when two things are the same: structure before algebra.
 
 Paper: section 9, step 4 of the published grader (tuples and intervals), extended to every family of answers.
-Choices: a tree becomes a `Form`: a scalar, a list, set, tuple or interval, a set of reals, a matrix, an equation, an
-inequality, an assignment, a ratio, words. Forms of one kind compare member by member; between kinds only the customs
-of docs/GRADER.md hold (`x=5` ~ `5`, `x \le 4` ~ `(-\infty,4]`, a list ~ the set of its members), each in both
-directions. Where a form cannot be built (too large, undefined) the answer is text and equals only its own spelling.
+Choices: a tree becomes a `Form`: a scalar, a list, set, tuple or interval, a set of reals, a matrix, an
+equation, an inequality, an assignment, a ratio, words. Forms of one kind compare member by member; between
+kinds only the customs of docs/GRADER.md hold (`x=5` ~ `5`, `x \le 4` ~ `(-\infty,4]`, a list ~ the set of its
+members), each in both directions. Where a form cannot be built (too large, undefined) the answer is text and
+equals only its own spelling.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ MAX_MEMBERS = 400
 
 
 class Form(NamedTuple):
-    """One answer. `kind` says what `parts` holds; `name` is the variable an assignment or a condition speaks of."""
+    """One answer. `kind` says what `parts` holds; `name` is the variable an assignment or a condition speaks
+    of.
+    """
 
     kind: str
     parts: tuple
@@ -552,7 +555,9 @@ def same_members(n: Normalizer, a: tuple[Form, ...], b: tuple[Form, ...]) -> boo
 
 
 def form_key(form: Form) -> Hashable | None:
-    """A key such that equal keys imply the same answer; None for forms that conventions or opaque parts tie up."""
+    """A key such that equal keys imply the same answer; None for forms that conventions or opaque parts tie
+    up.
+    """
     if form.kind == "scalar":
         return algebra.canonical(form.parts[0])
     if form.kind in ("assign", "relation", "cases") or (form.kind == "reals" and form.name is not None):
@@ -588,7 +593,7 @@ def describe(form: Form) -> str:
         return f"the words {form.parts[0]!r}"
     if form.kind == "reals":
         parts = [
-            f"{'[' if closed else '('}{algebra.describe(low)}, {algebra.describe(high)}{']' if high_closed else ')'}"
+            "(["[closed] + f"{algebra.describe(low)}, {algebra.describe(high)}" + ")]"[high_closed]
             for low, closed, high, high_closed in form.parts
         ]
         return " u ".join(parts) or "no real number"

@@ -1,10 +1,11 @@
-"""Limits, integrals and derivatives inside answers: closed forms from sympy, computed in a process that can be killed.
+"""Limits, integrals and derivatives inside answers: closed forms from sympy, computed in a process that can
+be killed.
 
 Paper: section 9; the only place of the grader where sympy is used.
 Choices: everything else in the grader is bounded by construction, sympy is not (its simplifications may never
 return, inside C loops at that), so it runs behind pipes in `python -c "... worker ..."`: a hard wall-clock
-limit that holds in any thread and on any platform, a memory limit, a fresh worker after every kill. No signal is
-used, nothing is pickled, and the importing program is not run again, whatever its main module looks like.
+limit that holds in any thread and on any platform, a memory limit, a fresh worker after every kill. No signal
+is used, nothing is pickled, and the importing program is not run again, whatever its main module looks like.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ LIMIT_S = 1.2  # wall clock of one question
 START_LIMIT_S = 6.0  # of the worker's start, paid once by the first question of a process
 MAX_REMEMBERED = 512
 
-_COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mathref.grading.worker import serve; serve()"
+_COMMAND = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
+    " from mathref.grading.worker import serve; serve()"
+)
 
 
 class Worker:

@@ -1,9 +1,10 @@
 r"""A precedence parser for final answers: the text becomes a syntax tree, or one ParseError.
 
 Paper: section 9 (the grading function has to read what problems and models write).
-Choices: no eval, no generated grammar, no sympy. The whole string must be consumed, since accepting a parsed prefix
-is how graders find `2` in `2,-1`. Length, token count and nesting are limited before anything is built, so that
-reading is linear and bounded. `1/2x` is (1/2)x, `2^10` is 2^{10}, `\frac12` takes one character each, as TeX does.
+Choices: no eval, no generated grammar, no sympy. The whole string must be consumed, since accepting a parsed
+prefix is how graders find `2` in `2,-1`. Length, token count and nesting are limited before anything is
+built, so that reading is linear and bounded. `1/2x` is (1/2)x, `2^10` is 2^{10}, `\frac12` takes one
+character each, as TeX does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 r"""From the text of an answer to tokens: a lossless clean-up, then one regular expression.
 
 Paper: section 9 (normalisation before comparison).
-Choices: only what concerns looks is removed (delimiters, spacing, sizes, Unicode variants); both sides go through
-the same clean-up, so that equal cleaned texts may count as equal. Digits are grouped by `10,000` only outside
-brackets, where a comma cannot separate; `10,\!080` and `10{,}080` group everywhere.
+Choices: only what concerns looks is removed (delimiters, spacing, sizes, Unicode variants); both sides go
+through the same clean-up, so that equal cleaned texts may count as equal. Digits are grouped by `10,000` only
+outside brackets, where a comma cannot separate; `10,\!080` and `10{,}080` group everywhere.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ _WRAPPER = re.compile(r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{))")
 
 
 def clean(text: str) -> str:
-    """The text without what only concerns its looks: delimiters, spacing, sizes, Unicode variants, a final stop."""
+    """The text without what only concerns its looks: delimiters, spacing, sizes, Unicode variants, a final
+    stop.
+    """
     if not text.isascii():
         text = _plain(text)
     text = text.strip()
@@ -124,10 +126,12 @@ _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
     | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
     | (?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+(?:\.\d+)?)(?=_)
-    | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?|\(\d+\))
+    | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?
+            |\(\d+\))
         | \d*\.\d+(?:\.\.\.|\\(?:l|c)?dots(?![a-z])))
     | (?P<grouped>\d{{1,3}}(?:\{{,\}}\d{{3}})+(?!\d)(?:\.\d+)?)
-    | (?P<thousands>\d{{1,3}}(?:,\d{{3}})+(?!\d|,\d)(?:\.\d+)? | \d{{1,3}}(?:[ ]\d{{3}})+(?![\d/]|[ ]\d)(?:\.\d+)?)
+    | (?P<thousands>\d{{1,3}}(?:,\d{{3}})+(?!\d|,\d)(?:\.\d+)?
+        | \d{{1,3}}(?:[ ]\d{{3}})+(?![\d/]|[ ]\d)(?:\.\d+)?)
     | (?P<number>(?:\d+(?:\.\d+|\.(?!\.))?|\.\d+)(?:[eE][+-]?\d+)?)
     | (?P<command>\\(?:[A-Za-z]+|.))
     | (?P<letters>[A-Za-z]+)
@@ -261,7 +265,9 @@ _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
 
 
 def repeating(text: str) -> Fraction:
-    r"""0.1\overline{6} = 0.1 + 6/90; also 0.1\dot{6}, 0.1(6), and 0.1666... with its period written at least twice."""
+    r"""0.1\overline{6} = 0.1 + 6/90; also 0.1\dot{6}, 0.1(6), and 0.1666... with its period written at least
+    twice.
+    """
     if len(text) > 200:
         raise ParseError("repeating decimal too long")
     text = _DOTTED.sub(lambda m: "(" + m.group(1) + (m.group(2) or "") + (m.group(3) or "") + ")", text)

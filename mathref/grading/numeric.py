@@ -1,11 +1,11 @@
 r"""Numeric evaluation of normal forms with many digits: refutes quickly, and decides where algebra cannot.
 
 Paper: section 9.
-Choices: what is evaluated is the difference of two normal forms, whose equal terms have cancelled exactly, so that
-`x + 10^{-80}` never passes for `x`: a value counts as zero only when it is below 10^-40 of its own largest term at
-50 digits and below 10^-180 at 200 digits, at several random points seeded by the names of the variables. Variables
-are real and take both signs; a point where a root leaves the reals is passed over. Magnitudes are capped before a
-function is called, which bounds the time of every single operation.
+Choices: what is evaluated is the difference of two normal forms, whose equal terms have cancelled exactly, so
+that `x + 10^{-80}` never passes for `x`: a value counts as zero only when it is below 10^-40 of its own
+largest term at 50 digits and below 10^-180 at 200 digits, at several random points seeded by the names of the
+variables. Variables are real and take both signs; a point where a root leaves the reals is passed over.
+Magnitudes are capped before a function is called, which bounds the time of every single operation.
 """
 
 from __future__ import annotations

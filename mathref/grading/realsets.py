@@ -1,9 +1,10 @@
 r"""Sets of real numbers: unions of intervals with exact end points, and inequalities solved into them.
 
 Paper: section 9, step 4 (intervals).
-Choices: a set is a sorted tuple of disjoint intervals (low, low_closed, high, high_closed); end points are normal
-forms and are compared exactly. Polynomial inequalities are solved when their roots are rational or quadratic,
-absolute values when they are of one linear expression; what cannot be solved is compared as an inequality.
+Choices: a set is a sorted tuple of disjoint intervals (low, low_closed, high, high_closed); end points are
+normal forms and are compared exactly. Polynomial inequalities are solved when their roots are rational or
+quadratic, absolute values when they are of one linear expression; what cannot be solved is compared as an
+inequality.
 """
 
 from __future__ import annotations
@@ -330,7 +331,9 @@ def _rational_root(values: list[Fraction]) -> Fraction | None:
 
 
 def _negative_between(n: Normalizer, coefficients: list[Poly], low: Poly, high: Poly) -> bool:
-    """The sign inside an interval that holds no root, at a rational point found between the floats of its ends."""
+    """The sign inside an interval that holds no root, at a rational point found between the floats of its
+    ends.
+    """
     bounds = [None if infinite(p) else numeric.real_value(p) for p in (low, high)]
     a, b = bounds
     if a is None and b is None:

@@ -1,16 +1,19 @@
 r"""The syntax tree of an answer: its kinds, and the few constructors every reader of LaTeX needs.
 
 Paper: none.
-Choices: trees are plain tuples, since they are hashable, immutable and quick to build. A tree is a tuple whose first member is its kind:
+Choices: trees are plain tuples, since they are hashable, immutable and quick to build. A tree is a tuple
+whose first member is its kind:
 
-    ("num", Fraction)  ("sym", name)  ("const", "pi" | "e" | "i" | "inf")  ("text", words)  ("based", digits, base)
+    ("num", Fraction)  ("sym", name)  ("const", "pi" | "e" | "i" | "inf")  ("text", words)
+    ("based", digits, base)
     ("add", nodes)  ("mul", nodes)  ("pow", base, exponent)  ("pm", sign, node)  ("deg", node)  ("mod", a, b)
     ("fn", name, args)          sin, ln, abs, fact, binom, root, floor ... evaluated by algebra.py
     ("call", name, args)        f(x), F_{n-1}: a function nothing is known about
     ("sum" | "prod", variable, low, high, body)  ("lim", variable, point, body)  ("diff", variable, body)
     ("int", low | None, high | None, variable, body)
     ("tuple", opening, closing, nodes)  ("set", nodes)  ("list", nodes, "," | "and" | "or")  ("ratio", nodes)
-    ("matrix", rows)  ("cases", rows)  ("setop", "cup" | "cap" | "setminus", a, b)  ("chain", (node, op, node, ...))
+    ("matrix", rows)  ("cases", rows)  ("setop", "cup" | "cap" | "setminus", a, b)
+    ("chain", (node, op, node, ...))
     ("congruence", node, modulus)  ("clock", node, "am" | "pm")
 """
 

@@ -1,8 +1,8 @@
 r"""The words and commands the answer reader knows: tables only.
 
 Paper: section 9 (normalisation before comparison).
-Choices: units and nouns after a number are dropped whatever they are when they stand in \text{}; outside \text{}
-only the abbreviations listed here are units, since `5 m` may well be five times m.
+Choices: units and nouns after a number are dropped whatever they are when they stand in \text{}; outside
+\text{} only the abbreviations listed here are units, since `5 m` may well be five times m.
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ TEXT_COMMANDS = (
 
 # Commands that change looks only; a group after them is an ordinary group.
 IGNORED_COMMANDS = frozenset(
-    "mathbf boldsymbol bf it rm displaystyle textstyle scriptstyle limits nolimits mathsf mathcal boxed fbox $ %"
-    " noindent ! , ; : cdotp nobreak bold mathit mathrm tt large Large LARGE huge Huge small footnotesize normalsize scriptsize tiny"
+    "mathbf boldsymbol bf it rm displaystyle textstyle scriptstyle limits nolimits mathsf mathcal"
+    " boxed fbox $ %"
+    " noindent ! , ; : cdotp nobreak bold mathit mathrm tt large Large LARGE huge Huge small"
+    " footnotesize normalsize scriptsize tiny"
     " ensuremath strut allowbreak centering bm mathstrut".split()
 ) - {"%"}
 IGNORED_COMMANDS = IGNORED_COMMANDS | {"%"}  # a percent sign is a unit and dropped
@@ -97,15 +99,20 @@ FUNCTIONS = {
 }
 
 # Functions that are also written in \text{} or \operatorname{}; min and sec are units there.
-UPRIGHT_NAMES = frozenset("infinity sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split())
+UPRIGHT_NAMES = frozenset(
+    "infinity sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split()
+)
 
 SYMBOL_COMMANDS = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau"
-    " upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar triangle angle"
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi"
+    " rho sigma tau"
+    " upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar"
+    " triangle angle"
     " star dagger nabla partial aleph Box square heartsuit spadesuit".split()
 )
 
-# Letters that name a function before a parenthesis anywhere; others only on the left-hand side of an equation.
+# Letters that name a function before a parenthesis anywhere; others only on the left-hand side of an
+# equation.
 CALLABLE_LETTERS = frozenset("fghFGH")
 
 RELATIONS = {
@@ -136,7 +143,8 @@ RELATIONS = {
 NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+        " sixteen"
         " seventeen eighteen nineteen".split()
     )
 } | {
@@ -183,15 +191,21 @@ NOT_UNITS = frozenset(
 
 # Abbreviations that are units directly after a number even outside \text{}.
 UNITS = frozenset(
-    "mm cm km ft yd kg mg lb lbs oz ml mL cL sq hr hrs min mins sec secs mph kph kmh cents pct deg rad USD mi ms Hz kJ"
+    "mm cm km ft yd kg mg lb lbs oz ml mL cL sq hr hrs min mins sec secs mph kph kmh cents pct deg"
+    " rad USD mi ms Hz kJ"
     " cc pm am PM AM in th st nd rd".split()
 )
 
 # Short words that would otherwise be read as products of letters.
 WORDS = frozenset(
-    "yes no and or odd not nor am pm none the of is by to if an at on for per are one two six ten all red blue boy girl"
-    " man men day days mon tue wed thu fri sat sun jan feb mar apr jun jul aug sep oct nov dec cow pig dog cat west"
-    " east true false even prime undefined cents feet foot dne infinity inch inches unit units square cubic cup cups pound pounds"
-    " mile miles hour hours gram grams liter liters dollar dollars degree degrees percent percentage meter meters"
-    " minute minutes second seconds year years week weeks month months point points people ways times bits bytes".split()
+    "yes no and or odd not nor am pm none the of is by to if an at on for per are one two six ten"
+    " all red blue boy girl"
+    " man men day days mon tue wed thu fri sat sun jan feb mar apr jun jul aug sep oct nov dec cow"
+    " pig dog cat west"
+    " east true false even prime undefined cents feet foot dne infinity inch inches unit units square"
+    " cubic cup cups pound pounds"
+    " mile miles hour hours gram grams liter liters dollar dollars degree degrees percent percentage"
+    " meter meters"
+    " minute minutes second seconds year years week weeks month months point points people ways times"
+    " bits bytes".split()
 )
