@@ -234,7 +234,9 @@ def _grade_file(path: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line: two answers, or a file of pairs. Exit status 0 equivalent, 1 not, 2 a user's mistake."""
+    """The command line: two answers, or a file of pairs. Exit status 0 equivalent, 1 not, 2 a user's
+    mistake.
+    """
     parser = argparse.ArgumentParser(prog="python -m mathref.grader", description="Are two answers the same?")
     parser.add_argument("answers", nargs="*", metavar="ANSWER", help="two answers to compare")
     parser.add_argument("--file", help='JSON Lines of {"gold": ..., "pred": ...} to grade instead')

@@ -120,7 +120,9 @@ def _stable(value: Hashable) -> str:
 
 @lru_cache(maxsize=4096)
 def factorize(n: int) -> tuple[tuple[int, int], ...]:
-    """Prime factors of n > 0 below 1,000; what is left counts as one prime, after a test for perfect powers."""
+    """Prime factors of n > 0 below 1,000; what is left counts as one prime, after a test for perfect
+    powers.
+    """
     factors: dict[int, int] = {}
     for p in (2, 3, *range(5, 1000, 2)):
         while n % p == 0:
@@ -213,7 +215,9 @@ class Normalizer:
         return result
 
     def reduce(self, gen: Gen, exponent: Fraction, c: Rational) -> tuple[Rational, Fraction, Poly | None]:
-        """gen^exponent as (coefficient, remaining exponent, further factor): 2^(3/2) = 2 * 2^(1/2), i^2 = -1."""
+        """gen^exponent as (coefficient, remaining exponent, further factor): 2^(3/2) = 2 * 2^(1/2), i^2
+        = -1.
+        """
         kind = gen[0]
         whole = exponent.numerator // exponent.denominator
         if kind == "p" and whole and abs(whole) * gen[1].bit_length() <= MAX_BITS:
@@ -622,7 +626,9 @@ class Normalizer:
         return numeric.is_zero(difference)
 
     def clear_denominators(self, poly: Poly) -> Poly | None:
-        """poly times the powers that make every exponent of a sum non-negative; None where that is too large."""
+        """poly times the powers that make every exponent of a sum non-negative; None where that is too
+        large.
+        """
         lowest: dict[Gen, Fraction] = {}
         for mono in poly:
             for gen, exponent in mono:
@@ -643,7 +649,9 @@ class Normalizer:
 
 
 def is_independent(gen: Gen) -> bool:
-    """Whether no relation holds between this generator and others of the kind, beyond those `reduce` applies."""
+    """Whether no relation holds between this generator and others of the kind, beyond those `reduce`
+    applies.
+    """
     kind = gen[0]
     if kind == "X":
         # Powers of e and of i meet sines and logarithms; b^(ln a / ln b) is a.

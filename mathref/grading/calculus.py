@@ -161,7 +161,9 @@ def _plain(node: Any) -> Any:
 
 
 def closed_form(n: Normalizer, node: Node) -> Poly | None:
-    """The normal form of what sympy makes of a limit, integral, derivative, sum or product; None without one."""
+    """The normal form of what sympy makes of a limit, integral, derivative, sum or product; None
+    without one.
+    """
     n.spend(12_000)  # at most three questions in one comparison
     answer = json.loads(_ask(json.dumps(_plain(node))) or "null") if not n.bound else None
     if isinstance(answer, str):
@@ -173,7 +175,9 @@ def closed_form(n: Normalizer, node: Node) -> Poly | None:
 
 
 def evaluate(n: Normalizer, node: Node) -> Poly:
-    """The normal form of a limit, integral or derivative; an opaque generator when sympy finds none in time."""
+    """The normal form of a limit, integral or derivative; an opaque generator when sympy finds none in
+    time.
+    """
     closed = closed_form(n, node)
     return _opaque(n, node) if closed is None else closed
 

@@ -126,7 +126,9 @@ class Parser:
         return ("text", " ".join(words))
 
     def chain(self, named: Node | None = None) -> Node:
-        r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read already."""
+        r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
+        already.
+        """
         named = named or self.function_name()
         parts: list[Any] = [named] if named else []
         if not named:
@@ -303,7 +305,9 @@ class Parser:
         return ("deg", node)
 
     def exponent(self) -> Node:
-        """What follows ^: a group, or in plain text a signed whole number (2^10, 10^-7) and its own exponent."""
+        """What follows ^: a group, or in plain text a signed whole number (2^10, 10^-7) and its own
+        exponent.
+        """
         if self.take("-"):
             return neg(self.exponent())
         if self.take("+"):

@@ -177,7 +177,9 @@ def tokenize(text: str) -> list[Token]:
 
 
 def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spaced: bool) -> None:
-    """Add what one match of the tokenizer stands for: one token, several letters, or the words of a \\text."""
+    """Add what one match of the tokenizer stands for: one token, several letters, or the words of a
+    \\text.
+    """
     if kind in ("number", "thousands", "grouped"):
         tokens.append(Token("num", re.sub(r"[{},\s]", "", body), spaced))
     elif kind in ("repeating", "digits"):
@@ -213,7 +215,9 @@ def _append_word(tokens: list[Token], word: str) -> None:
 
 
 def _append_letters(tokens: list[Token], run: str, spaced: bool) -> None:
-    """A run of letters outside \\text: a function, a word, a unit after a number, or a product of variables."""
+    """A run of letters outside \\text: a function, a word, a unit after a number, or a product of
+    variables.
+    """
     lowered = run.lower()
     after_number = bool(tokens) and tokens[-1].kind == "num"
     if run in FUNCTIONS or run in ("sqrt", "pi", "infinity", "infty", "inf", "oo", "mod"):
@@ -232,7 +236,9 @@ def _append_letters(tokens: list[Token], run: str, spaced: bool) -> None:
 
 
 def is_word(run: str) -> bool:
-    """Whether a run of letters is a word of a language rather than a product of variables such as abc or xyz."""
+    """Whether a run of letters is a word of a language rather than a product of variables such as abc
+    or xyz.
+    """
     lowered = run.lower()
     if lowered in WORDS or lowered in NUMBER_WORDS or lowered in MULTIPLIERS:
         return True
@@ -248,7 +254,9 @@ def is_word(run: str) -> bool:
 
 # ---------------------------------------------------------------- numbers
 def literal(digits: str) -> Node:
-    """The exact value of a decimal literal; one beyond the digit limit stays an unknown named by its digits."""
+    """The exact value of a decimal literal; one beyond the digit limit stays an unknown named by its
+    digits.
+    """
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > 5 or (exponent and abs(int(exponent)) > MAX_DIGITS):
         raise ParseError("exponent beyond the digit limit")
