@@ -23,7 +23,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from mathref.grading import answers
+from mathref.grading import answers, forms
 from mathref.grading.algebra import Normalizer
 from mathref.grading.latex import parse
 from mathref.grading.lexer import MAX_LENGTH, clean
@@ -101,7 +101,7 @@ class Reading(NamedTuple):
     """An answer as the grader sees it: its cleaned text, and its form unless it is only text."""
 
     text: str
-    form: answers.Form | None
+    form: forms.Form | None
     note: str
 
 
@@ -130,7 +130,7 @@ def _text_key(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _read_cached(answer: str) -> Reading:
     if (value := _plain_number(answer)) is not None:
-        return Reading(answer, answers.Form("scalar", (({frozenset(): value} if value else {}),)), "number")
+        return Reading(answer, forms.Form("scalar", (({frozenset(): value} if value else {}),)), "number")
     text = clean(answer)
     try:
         return Reading(text, answers.build(Normalizer(), parse(text)), "parsed")
@@ -156,7 +156,7 @@ def canonical(answer: str | None) -> Hashable | None:
         if not isinstance(answer, str) or not answer.strip():
             return None
         reading = _read(answer.strip())
-        return ("text", reading.text) if reading.form is None else answers.form_key(reading.form)
+        return ("text", reading.text) if reading.form is None else forms.form_key(reading.form)
     except Exception:  # the promise never to raise, kept once, here and in `compare`
         return None
 
@@ -177,7 +177,7 @@ def compare(a: str | None, b: str | None) -> tuple[bool, str]:
         if x.text == y.text:
             return True, "same spelling after clean-up"
         n = Normalizer()
-        verdict = answers.same(n, x.form, y.form)
+        verdict = forms.same(n, x.form, y.form)
         how = "numerically, to 200 digits" if n.used_numbers else "exactly"
         return verdict, f"{x.form.kind} against {y.form.kind}, {how}"
     except Exception as error:
@@ -201,7 +201,7 @@ def explain(a: str, b: str) -> str:
     lines = [f"{'equivalent' if verdict else 'not equivalent'}   ({path})"]
     for answer in (a, b):
         reading = _read(answer.strip()) if answer.strip() else Reading("", None, "empty")
-        form = answers.describe(reading.form) if reading.form is not None else f"text {reading.text[:200]!r}"
+        form = forms.describe(reading.form) if reading.form is not None else f"text {reading.text[:200]!r}"
         lines.append(f"  {answer[:200]!r}: {form}   ({reading.note})")
     return "\n".join(lines)
 

@@ -15,143 +15,41 @@ split.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Hashable
 from fractions import Fraction
-from functools import lru_cache
 
+from mathref.grading.poly import (
+    HALF,
+    ONE,
+    PI,
+    UNIT,
+    E,
+    Gen,
+    I,
+    Mono,
+    Poly,
+    Rational,
+    TooHard,
+    Undefined,
+    add,
+    bits,
+    constant,
+    factorize,
+    generator,
+    integer_root,
+    is_independent,
+    key,
+    order,
+    rational,
+    scale,
+    stable,
+)
 from mathref.grading.syntax import Node
-
-Gen = tuple[Hashable, ...]
-Mono = frozenset[tuple[Gen, Fraction]]
-Rational = int | Fraction
-Poly = dict[Mono, Rational]
 
 MAX_WORK = 40_000  # products of terms a normal form may cost, some 0.1 s
 MAX_TERMS = 1_500  # of an expanded power or product
 MAX_BITS = 20_000  # of a coefficient; larger powers stay unevaluated
 MAX_FACTORIAL = 2_500
-
-PI: Gen = ("c", "pi")
-E: Gen = ("c", "e")
-I: Gen = ("c", "i")  # noqa: E741
-INF: Gen = ("c", "inf")
-UNIT: Mono = frozenset()
-ONE, HALF = Fraction(1), Fraction(1, 2)
-
-
-class Undefined(ArithmeticError):
-    """The expression has no value, such as 1/0; it equals nothing but its own spelling."""
-
-
-class TooHard(ArithmeticError):
-    """The budget or a size limit is spent; the answer is then compared as text."""
-
-
-def constant(value: Rational) -> Poly:
-    """A rational number as a Poly."""
-    return {UNIT: value} if value else {}
-
-
-def generator(gen: Gen, exponent: Rational = ONE) -> Poly:
-    """One generator to a power as a Poly."""
-    return {frozenset(((gen, Fraction(exponent)),)): 1}
-
-
-def rational(poly: Poly) -> Rational | None:
-    """The value of a constant rational Poly, else None."""
-    if not poly:
-        return 0
-    return poly.get(UNIT) if len(poly) == 1 else None
-
-
-def integer(poly: Poly) -> int | None:
-    """The value of a constant integer Poly, else None."""
-    value = rational(poly)
-    return int(value) if value is not None and value == int(value) else None
-
-
-def key(poly: Poly) -> Hashable:
-    """A hashable copy; `dict` turns it back."""
-    return frozenset(poly.items())
-
-
-def add(a: Poly, b: Poly, factor: Rational = 1) -> Poly:
-    """a + factor * b."""
-    result = dict(a)
-    for mono, coefficient in b.items():
-        total = result.get(mono, 0) + factor * coefficient
-        if total:
-            result[mono] = total
-        else:
-            result.pop(mono, None)
-    return result
-
-
-def scale(poly: Poly, factor: Rational) -> Poly:
-    """factor * poly."""
-    return {mono: coefficient * factor for mono, coefficient in poly.items()} if factor else {}
-
-
-def bits(value: Rational) -> int:
-    """Size of an exact rational in bits."""
-    return value.numerator.bit_length() + value.denominator.bit_length()
-
-
-def order(item: tuple[Mono, Rational]) -> str:
-    """A stable order of terms, for the choice of a leading one; Python's own order knows no frozensets."""
-    return _mono_name(item[0])
-
-
-@lru_cache(maxsize=4096)
-def _mono_name(mono: Mono) -> str:
-    return "*".join(sorted(f"{_stable(gen)}^{exponent}" for gen, exponent in mono))
-
-
-def _stable(value: Hashable) -> str:
-    """A spelling that does not depend on hash seeds."""
-    if isinstance(value, frozenset):
-        return "{" + ",".join(sorted(_stable(v) for v in value)) + "}"
-    if isinstance(value, tuple):
-        return "(" + ",".join(_stable(v) for v in value) + ")"
-    return hex(value) if isinstance(value, int) else str(value)
-
-
-@lru_cache(maxsize=4096)
-def factorize(n: int) -> tuple[tuple[int, int], ...]:
-    """Prime factors of n > 0 below 1,000; what is left counts as one prime, after a test for perfect
-    powers.
-    """
-    factors: dict[int, int] = {}
-    for p in (2, 3, *range(5, 1000, 2)):
-        while n % p == 0:
-            factors[p] = factors.get(p, 0) + 1
-            n //= p
-        if p * p > n:
-            break
-    if n > 1:
-        exponent = 1
-        for k in (2, 3, 5, 7):
-            root = integer_root(n, k)
-            if root is not None:
-                n, exponent = root, exponent * k
-        factors[n] = factors.get(n, 0) + exponent
-    return tuple(factors.items())
-
-
-def integer_root(n: int, k: int) -> int | None:
-    """The exact k-th root of n >= 0, or None."""
-    if k == 2:
-        root = math.isqrt(n)
-    else:
-        root = 1 << -(-n.bit_length() // k)
-        while True:  # Newton from above
-            following = ((k - 1) * root + n // root ** (k - 1)) // k
-            if following >= root:
-                break
-            root = following
-    return root if root**k == n else None
 
 
 class Normalizer:
@@ -335,7 +233,7 @@ class Normalizer:
         """1 / poly, its denominator free of square roots and of i."""
         if len(poly) <= 1:
             return self.power(poly, Fraction(-1))
-        for gen in sorted({g for m in poly for g, e in m if self.is_square_root(g, e)}, key=_stable):
+        for gen in sorted({g for m in poly for g, e in m if self.is_square_root(g, e)}, key=stable):
             with_root = {
                 m: c for m, c in poly.items() if any(g == gen and self.is_square_root(g, e) for g, e in m)
             }
@@ -450,37 +348,6 @@ class Normalizer:
         kind = "cos" if quarter % 2 == 0 else "sin"
         return scale(generator(("f", kind, key(rest))), -1 if quarter in (1, 2) else 1)
 
-    def logarithm(self, poly: Poly) -> Poly:
-        """The natural logarithm: of a product the sum, over primes and opaque factors."""
-        if not poly:
-            raise Undefined("logarithm of zero")
-        if len(poly) > 1:
-            content, primitive = self.content(poly, signed=False)
-            inner = generator(("ln", key(primitive)))
-            return add(inner, self.logarithm(content)) if content != {UNIT: 1} else inner
-        ((mono, coefficient),) = poly.items()
-        result: Poly = {}
-        if coefficient < 0:
-            return generator(("ln", key(poly)))
-        for value, sign in ((coefficient.numerator, 1), (coefficient.denominator, -1)):
-            for prime, multiplicity in factorize(value):
-                result = add(result, generator(("ln", prime)), sign * multiplicity)
-        for gen, exponent in mono:
-            if gen == E:
-                part = constant(1)
-            elif gen[0] == "p":
-                part = generator(("ln", gen[1]))
-            elif gen[0] == "S":
-                part = self.logarithm(dict(gen[1]))
-            elif gen[0] == "X":
-                part = self.mul({gen[2]: 1}, self.logarithm(generator(gen[1])))
-            elif exponent.denominator == 1 and exponent.numerator % 2 == 0:
-                part = generator(("ln", key(self.absolute(generator(gen)))))
-            else:
-                part = generator(("ln", key(generator(gen))))
-            result = add(result, part, exponent)
-        return result
-
     def absolute(self, poly: Poly) -> Poly:
         """|poly|: exact for numbers, factor by factor for products, else opaque up to sign."""
         from mathref.grading import numeric
@@ -538,7 +405,9 @@ class Normalizer:
         if kind == "deg":
             return self.of(node[1])
         if kind == "fn" and node[1] == "det" and node[2][0][0] == "matrix":
-            return self.determinant([[self.of(cell) for cell in row] for row in node[2][0][1]])
+            from mathref.grading import functions
+
+            return functions.determinant(self, [[self.of(cell) for cell in row] for row in node[2][0][1]])
         if kind in ("fn", "mod"):
             arguments = node[2] if kind == "fn" else node[1:]
             return self.function(node[1] if kind == "fn" else "mod", [self.of(part) for part in arguments])
@@ -547,24 +416,14 @@ class Normalizer:
         if kind == "based":
             return self.based(node[1], node[2])
         if kind in ("sum", "prod"):
-            return self.series(*node)
+            from mathref.grading import functions
+
+            return functions.series(self, *node)
         if kind in ("lim", "int", "diff"):
             from mathref.grading import calculus
 
             return calculus.evaluate(self, node)
         raise TypeError(f"{kind} is not a scalar")
-
-    def determinant(self, rows: list[list[Poly]]) -> Poly:
-        """By Laplace along the first row; up to 6 x 6."""
-        if len(rows) > 6 or any(len(row) != len(rows) for row in rows):
-            raise TooHard("determinant")
-        if not rows:
-            return constant(1)
-        total: Poly = {}
-        for column, entry in enumerate(rows[0]):
-            minor = [row[:column] + row[column + 1 :] for row in rows[1:]]
-            total = add(total, self.mul(entry, self.determinant(minor)), -1 if column % 2 else 1)
-        return total
 
     @staticmethod
     def based(digits: str, base: int) -> Poly:
@@ -574,32 +433,6 @@ class Normalizer:
             return generator(("based", Fraction(int(whole + part, base), base ** len(part))))
         except ValueError:
             raise Undefined("digit not below its base") from None
-
-    def series(self, kind: str, variable: str, low: Node, high: Node, body: Node) -> Poly:
-        """A finite sum or product term by term, or an opaque one when its bounds are unknown."""
-        from mathref.grading import calculus
-
-        bounds = self.of(low), self.of(high)
-        first, last = integer(bounds[0]), integer(bounds[1])
-        outer = self.bound.get(variable)
-        try:
-            if first is None or last is None or last - first > 400:
-                closed = calculus.closed_form(self, (kind, variable, low, high, body))
-                if closed is not None:
-                    return closed
-                self.bound[variable] = generator(("s", "#"))
-                return generator(("f", kind, *(key(bound) for bound in bounds), key(self.of(body))))
-            result = constant(0 if kind == "sum" else 1)
-            for value in range(first, last + 1):
-                self.spend(10)
-                self.bound[variable] = constant(value)
-                result = add(result, self.of(body)) if kind == "sum" else self.mul(result, self.of(body))
-            return result
-        finally:
-            if outer is None:
-                self.bound.pop(variable, None)
-            else:
-                self.bound[variable] = outer
 
     # -- comparison
     def difference_is_zero(self, a: Poly, b: Poly) -> bool:
@@ -648,19 +481,6 @@ class Normalizer:
         return poly
 
 
-def is_independent(gen: Gen) -> bool:
-    """Whether no relation holds between this generator and others of the kind, beyond those `reduce`
-    applies.
-    """
-    kind = gen[0]
-    if kind == "X":
-        # Powers of e and of i meet sines and logarithms; b^(ln a / ln b) is a.
-        return gen[1][0] in ("s", "p", "c") and gen[1] != I and all(g[0] in ("s", "call") for g, _ in gen[2])
-    if kind == "ln":
-        return isinstance(gen[1], int)
-    return kind in ("s", "p", "c", "based", "call")
-
-
 # cos(pi q) for 0 <= q <= 1/2 as sums of coefficient * sqrt(radicand).
 _COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
     Fraction(0): ((1, ONE),),
@@ -673,92 +493,3 @@ _COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
     Fraction(5, 12): ((6, ONE / 4), (2, -ONE / 4)),
     HALF: (),
 }
-
-
-def describe(poly: Poly) -> str:
-    """A normal form as a person can read it: 3/2*sqrt(2)*x + 1."""
-    terms = []
-    for mono, coefficient in sorted(poly.items(), key=order):
-        factors = sorted(_describe_power(gen, exponent) for gen, exponent in mono)
-        if coefficient != 1 or not factors:
-            too_long = bits(coefficient) > 4_000
-            factors.insert(0, f"({bits(coefficient)} bits)" if too_long else str(Fraction(coefficient)))
-        terms.append("*".join(factors))
-    return " + ".join(terms) or "0"
-
-
-def _describe_power(gen: Gen, exponent: Fraction) -> str:
-    if gen[0] == "S":
-        name = f"({describe(dict(gen[1]))})"
-    elif gen[0] in ("f", "call"):
-        arguments = ", ".join(describe(dict(k)) if isinstance(k, frozenset) else str(k) for k in gen[2:])
-        name = f"{gen[1]}({arguments})"
-    elif gen[0] == "ln":
-        name = f"ln({describe(dict(gen[1])) if isinstance(gen[1], frozenset) else gen[1]})"
-    elif gen[0] == "X":
-        name = f"{_describe_power(gen[1], ONE)}^({describe({gen[2]: 1})})"
-    else:
-        name = str(gen[1])
-    if exponent == HALF:
-        return f"sqrt({name})"
-    return (
-        name
-        if exponent == 1
-        else f"{name}^{exponent}"
-        if exponent.denominator == 1
-        else f"{name}^({exponent})"
-    )
-
-
-# A prime for fingerprints of quotients, large enough that two answers collide with probability below 2^-250.
-_FIELD = (1 << 255) - 19
-
-
-def canonical(poly: Poly) -> Hashable | None:
-    """A key such that equal keys imply equal values, or None where the normal form is not unique.
-
-    Polynomials in independent generators are their own key. Quotients of such polynomials with rational
-    coefficients have no unique spelling without a greatest common divisor; their key is their value at a
-    fixed point of a large prime field instead, which does not depend on the spelling.
-    """
-    gens = {gen for mono in poly for gen, _ in mono}
-    opaque = [gen for gen in gens if not is_independent(gen)]
-    negative = any(e < 0 for m in poly for g, e in m if g[0] == "S")
-    if not opaque:
-        return key(poly)
-    if not negative or any(g[0] != "S" for g in opaque):
-        return None
-    try:
-        total = 0
-        for mono, coefficient in poly.items():
-            value = coefficient.numerator * pow(coefficient.denominator, -1, _FIELD)
-            for gen, exponent in mono:
-                value = value * _fingerprint(gen, exponent) % _FIELD
-            total += value
-        return ("quotient", total % _FIELD)
-    except (TooHard, ValueError):
-        return None
-
-
-def _fingerprint(gen: Gen, exponent: Fraction) -> int:
-    """The value of one factor in the prime field."""
-    if gen[0] != "S":
-        digest = hashlib.sha512(f"{_stable(gen)}".encode()).digest()
-        if exponent.denominator > 1:
-            if gen[0] != "p" or not 0 < exponent < 1:
-                raise TooHard("root of a variable")
-            digest = hashlib.sha512(digest + str(exponent).encode()).digest()
-            return int.from_bytes(digest, "big") % _FIELD
-        return pow(int.from_bytes(digest, "big") % _FIELD, int(exponent), _FIELD)
-    inner = dict(gen[1])
-    if exponent.denominator > 1 or any(
-        g[0] not in ("s", "c") or g == I or e.denominator > 1 for m in inner for g, e in m
-    ):
-        raise TooHard("denominator with roots")
-    total = 0
-    for mono, coefficient in inner.items():
-        value = coefficient.numerator * pow(coefficient.denominator, -1, _FIELD)
-        for g, e in mono:
-            value = value * _fingerprint(g, e) % _FIELD
-        total += value
-    return pow(total % _FIELD, int(exponent), _FIELD)

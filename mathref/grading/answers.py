@@ -1,37 +1,26 @@
-r"""What kind of thing an answer is, and when two things are the same: structure before algebra.
+r"""From trees to forms: structure before algebra.
 
 Paper: section 9, step 4 of the published grader (tuples and intervals), extended to every family of answers.
 Choices: a tree becomes a `Form`: a scalar, a list, set, tuple or interval, a set of reals, a matrix, an
-equation, an inequality, an assignment, a ratio, words. Forms of one kind compare member by member; between
-kinds only the customs of docs/GRADER.md hold (`x=5` ~ `5`, `x \le 4` ~ `(-\infty,4]`, a list ~ the set of its
-members), each in both directions. Where a form cannot be built (too large, undefined) the answer is text and
-equals only its own spelling.
+equation, an inequality, an assignment, a ratio, words. Where none can be built (too large, undefined) the
+answer is text and equals only its own spelling.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Hashable
 from fractions import Fraction
-from typing import NamedTuple
 
-from mathref.grading import algebra, realsets
-from mathref.grading.algebra import INF, Normalizer, Poly, TooHard, Undefined, add, constant
+from mathref.grading import functions, realsets
+from mathref.grading import poly as polys
+from mathref.grading.algebra import Normalizer
+from mathref.grading.forms import Form, distinct, scalar
+from mathref.grading.poly import INF, Poly, TooHard, Undefined, add, constant
 from mathref.grading.syntax import Node, num
 
 MAX_SIGNS = 4  # plus-minus signs in one expression, hence at most 16 values
 MAX_MEMBERS = 400
-
-
-class Form(NamedTuple):
-    """One answer. `kind` says what `parts` holds; `name` is the variable an assignment or a condition speaks
-    of.
-    """
-
-    kind: str
-    parts: tuple
-    name: Hashable = None
 
 
 def build(n: Normalizer, node: Node) -> Form:
@@ -46,13 +35,6 @@ def build(n: Normalizer, node: Node) -> Form:
     if rows is not None:
         return Form("matrix", tuple(tuple(scalar(cell) for cell in row) for row in rows))
     return scalar(n.of(node))
-
-
-def scalar(poly: Poly) -> Form:
-    """A number or expression; infinity stands alone or not at all."""
-    if any(gen == INF for mono in poly for gen, _ in mono) and realsets.infinite(poly) == 0:
-        raise Undefined("arithmetic with infinity")
-    return Form("scalar", (poly,))
 
 
 # ---------------------------------------------------------------- plus-minus
@@ -99,7 +81,7 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
         form = build(n, node)
         items += form.parts if form.kind == "list" and form.name is None else (form,)
     if kind == "set":
-        return Form("set", _distinct(n, items))
+        return Form("set", distinct(n, items))
     items = _points_among_conditions(n, items)
     conditions = [item for item in items if item.kind == "reals" and item.name is not None]
     if len(conditions) == len(items) and len({item.name for item in items}) == 1:
@@ -121,23 +103,6 @@ def _points_among_conditions(n: Normalizer, items: list[Form]) -> list[Form]:
     if any(member is None for member in members):
         return items
     return [Form("reals", member, item.name) for item, member in zip(items, members, strict=True)]
-
-
-def _distinct(n: Normalizer, items: list[Form] | tuple[Form, ...]) -> tuple[Form, ...]:
-    """The members without repetitions, in their order."""
-    seen: set[Hashable] = set()
-    unkeyed: list[Form] = []
-    result = []
-    for item in items:
-        item_key = form_key(item)
-        if item_key is None and any(same(n, item, other) for other in unkeyed) or item_key in seen:
-            continue
-        if item_key is None:
-            unkeyed.append(item)
-        else:
-            seen.add(item_key)
-        result.append(item)
-    return tuple(result)
 
 
 def _combine_conditions(n: Normalizer, conditions: list[Form], conjunction: str) -> Form:
@@ -197,16 +162,16 @@ def _setop(n: Normalizer, node: Node) -> Form:
 
 def _congruence(n: Normalizer, node: Node) -> Form:
     """x = 3 (mod 7): the difference of the sides, its rational part reduced by the modulus."""
-    chain, modulus = node[1], algebra.integer(n.of(node[2]))
+    chain, modulus = node[1], polys.integer(n.of(node[2]))
     if not modulus or (chain[0] == "chain" and (len(chain[1]) != 3 or chain[1][1] != "=")):
         raise TooHard("congruence of unknown shape")
     if chain[0] == "chain":
         difference = add(n.of(chain[1][0]), n.of(chain[1][2]), -1)
     else:
         difference = n.of(chain)
-    remainder = Fraction(difference.pop(algebra.UNIT, 0)) % modulus
+    remainder = Fraction(difference.pop(polys.UNIT, 0)) % modulus
     if any(bool(c < 0) for c in difference.values()) and len(difference) == 1:
-        difference, remainder = algebra.scale(difference, -1), -remainder % modulus
+        difference, remainder = polys.scale(difference, -1), -remainder % modulus
     return Form("congruence", (scalar(add(difference, constant(remainder))),), modulus)
 
 
@@ -224,7 +189,7 @@ def matrix(n: Normalizer, node: Node) -> list[list[Poly]] | None:
     if node[0] == "pow" and (base := matrix(n, node[1])) is not None:
         if node[2] in (("sym", "T"), ("sym", "\\top")):
             return [list(column) for column in zip(*base, strict=True)]
-        exponent = algebra.integer(n.of(node[2]))
+        exponent = polys.integer(n.of(node[2]))
         if exponent is not None and exponent < 0 and len(base) == len(base[0]):
             base, exponent = _inverse(n, base), -exponent
         if exponent is None or not 1 <= exponent <= 20:
@@ -241,11 +206,11 @@ def matrix(n: Normalizer, node: Node) -> list[list[Poly]] | None:
 def _inverse(n: Normalizer, rows: list[list[Poly]]) -> list[list[Poly]]:
     """By cofactors."""
     size = range(len(rows))
-    factor = n.inverse(n.determinant(rows))
+    factor = n.inverse(functions.determinant(n, rows))
 
     def cofactor(i: int, j: int) -> Poly:
         minor = [[rows[r][c] for c in size if c != i] for r in size if r != j]
-        return n.mul(factor, algebra.scale(n.determinant(minor), -1 if (i + j) % 2 else 1))
+        return n.mul(factor, polys.scale(functions.determinant(n, minor), -1 if (i + j) % 2 else 1))
 
     return [[cofactor(i, j) for j in size] for i in size]
 
@@ -376,20 +341,20 @@ def _equation(n: Normalizer, left: Node, right: Node) -> Form:
     for mono in list(difference):
         for gen, exponent in mono:
             if gen[0] == "s" and exponent < 0:
-                difference = n.mul(difference, algebra.generator(gen, -exponent))
+                difference = n.mul(difference, polys.generator(gen, -exponent))
     cleared = n.clear_denominators(difference)
     return Form("equation", (_monic(n, difference if cleared is None else cleared),))
 
 
 def _monic(n: Normalizer, poly: Poly) -> Poly:
     """poly divided by the constant in front of its leading symbolic part."""
-    groups: dict[algebra.Mono, Poly] = {}
+    groups: dict[polys.Mono, Poly] = {}
     for mono, coefficient in poly.items():
         symbolic = frozenset(pair for pair in mono if _symbols({frozenset((pair,)): 1}))
         groups.setdefault(symbolic, {})[mono - symbolic] = coefficient
     if not groups:
         return {}
-    leading = max(groups.items(), key=lambda item: algebra.order((item[0], 1)))[1]
+    leading = max(groups.items(), key=lambda item: polys.order((item[0], 1)))[1]
     return n.mul(poly, n.inverse(leading))
 
 
@@ -409,7 +374,7 @@ def _inequality(n: Normalizer, parts: list) -> Form:
     for left, operator, right in zip(parts[0::2], parts[1::2], parts[2::2], strict=False):
         difference = add(n.of(left), n.of(right), -1)
         if operator in (">", ">="):
-            difference, operator = algebra.scale(difference, -1), operator.replace(">", "<")
+            difference, operator = polys.scale(difference, -1), operator.replace(">", "<")
         pieces.append((difference, operator))
     unknowns = set().union(*(_symbols(difference) for difference, _ in pieces))
     if len(unknowns) == 1:
@@ -424,9 +389,9 @@ def _inequality(n: Normalizer, parts: list) -> Form:
     for difference, operator in pieces:
         if any(gen == INF for mono in difference for gen, _ in mono):
             raise TooHard("inequality with infinity")
-        leading = min(difference.items(), key=algebra.order)[1] if difference else 1
+        leading = min(difference.items(), key=polys.order)[1] if difference else 1
         factor = 1 / Fraction(abs(leading) if operator != "!=" else leading)
-        normal.append(Form("order", (scalar(algebra.scale(difference, factor)),), operator))
+        normal.append(Form("order", (scalar(polys.scale(difference, factor)),), operator))
     return Form("orders", tuple(normal))
 
 
@@ -442,164 +407,3 @@ _BUILDERS = {
     **{"list": _list, "set": _set, "tuple": _tuple, "ratio": _ratio, "clock": _clock, "cases": _cases},
     **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text, "sym": _symbol},
 }
-
-
-# ---------------------------------------------------------------- the relation
-def same(n: Normalizer, a: Form, b: Form) -> bool:
-    """Whether two forms are the same answer; symmetric by construction."""
-    if a.kind == b.kind:
-        return _same_kind(n, a, b)
-    if a.kind > b.kind:  # the coercions below are written for one order of the pair
-        a, b = b, a
-    pair = (a.kind, b.kind)
-    if pair == ("assign", "equation"):
-        return a.parts[1] is not None and same(n, a.parts[1], b)
-    if (
-        a.kind == "assign"
-        and b.kind not in ("reals", "orders", "relation")
-        or pair == ("assign", "reals")
-        and b.name is None
-    ):
-        return same(n, a.parts[0], b)
-    if pair == ("list", "set"):
-        return same_members(n, _distinct(n, values(a)), b.parts)
-    if pair == ("list", "tuple") and b.name == "()":
-        members = values(a)
-        return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
-    if pair == ("scalar", "set"):
-        return len(b.parts) == 1 and same(n, a, b.parts[0])
-    if "reals" in pair:
-        sets = realsets.of(n, a), realsets.of(n, b)
-        return sets[0] is not None and sets[1] is not None and realsets.same(n, *sets)
-    return False
-
-
-def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
-    if a.kind in ("scalar", "equation"):
-        return n.difference_is_zero(a.parts[0], b.parts[0])
-    if a.kind == "text":
-        return a.parts == b.parts
-    if a.kind == "list":
-        return _same_lists(n, a, b)
-    if a.kind in ("set", "union", "cases", "orders"):
-        return same_members(n, a.parts, b.parts)
-    if a.kind == "reals":
-        return (
-            None in (a.name, b.name)
-            and realsets.same(n, a.parts, b.parts)
-            or (a.name == b.name and realsets.same(n, a.parts, b.parts))
-        )
-    if a.kind == "assign":
-        if a.name == b.name:
-            return same(n, a.parts[0], b.parts[0])
-        return a.parts[1] is not None and b.parts[1] is not None and same(n, a.parts[1], b.parts[1])
-    if a.kind == "matrix":
-        return len(a.parts) == len(b.parts) and all(
-            len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
-            for x, y in zip(a.parts, b.parts, strict=True)
-        )
-    if a.name != b.name or len(a.parts) != len(b.parts):
-        return False
-    return all(map(lambda x, y: same(n, x, y), a.parts, b.parts))
-
-
-def values(form: Form) -> tuple[Form, ...]:
-    """The members of a list without the names they are assigned to."""
-    return tuple(item.parts[0] if item.kind == "assign" else item for item in form.parts)
-
-
-def names(form: Form) -> list[Hashable]:
-    """The names in a list of assignments, or nothing unless every member has one."""
-    found = [item.name for item in form.parts if item.kind == "assign"]
-    return found if len(found) == len(form.parts) else []
-
-
-def _same_lists(n: Normalizer, a: Form, b: Form) -> bool:
-    """Unordered and without repetitions; names must agree where both sides have them, and where one side has
-    several they stand for an order."""
-    left, right = names(a), names(b)
-    if len(set(left or right)) > 1 and not (left and right):
-        x, y = values(a), values(b)
-        return len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
-    if left and right:
-        return same_members(n, _distinct(n, a.parts), _distinct(n, b.parts))
-    return same_members(n, _distinct(n, values(a)), _distinct(n, values(b)))
-
-
-def same_members(n: Normalizer, a: tuple[Form, ...], b: tuple[Form, ...]) -> bool:
-    """Whether two collections match one to one: equal keys first, the rest pair by pair."""
-    if len(a) != len(b):
-        return False
-    keys_a, keys_b = [form_key(x) for x in a], [form_key(y) for y in b]
-    spare = Counter(k for k in keys_b if k is not None)
-    left = []
-    for item, item_key in zip(a, keys_a, strict=True):
-        if item_key is not None and spare[item_key]:
-            spare[item_key] -= 1
-        else:
-            left.append(item)
-    right = []
-    for item, item_key in zip(b, keys_b, strict=True):
-        if item_key is None or spare[item_key]:
-            right.append(item)
-            if item_key is not None:
-                spare[item_key] -= 1
-    for item in left:
-        for index, other in enumerate(right):
-            if same(n, item, other):
-                del right[index]
-                break
-        else:
-            return False
-    return True
-
-
-def form_key(form: Form) -> Hashable | None:
-    """A key such that equal keys imply the same answer; None for forms that conventions or opaque parts tie
-    up.
-    """
-    if form.kind == "scalar":
-        return algebra.canonical(form.parts[0])
-    if form.kind in ("assign", "relation", "cases") or (form.kind == "reals" and form.name is not None):
-        return None
-    if form.kind == "text":
-        return ("text", form.parts[0])
-    if form.kind == "reals":
-        return realsets.key(form.parts)
-    if form.kind == "tuple" and (interval := realsets.interval_key(form)):
-        return interval
-    if form.kind == "equation":
-        inner = algebra.canonical(form.parts[0])
-        return None if inner is None else ("equation", inner)
-    if form.kind == "matrix":
-        rows = tuple(tuple(form_key(cell) for cell in row) for row in form.parts)
-        return None if any(None in row for row in rows) else ("matrix", rows)
-    keys = tuple(form_key(part) for part in form.parts)
-    if None in keys:
-        return None
-    if form.kind in ("list", "set"):
-        return keys[0] if len(set(keys)) == 1 else ("members", frozenset(keys))
-    if form.kind in ("union", "orders"):
-        return (form.kind, frozenset(Counter(keys).items()))
-    return (form.kind, form.name, keys)
-
-
-# ---------------------------------------------------------------- in words
-def describe(form: Form) -> str:
-    """A form as a person can read it, for the command line."""
-    if form.kind == "scalar":
-        return algebra.describe(form.parts[0])
-    if form.kind == "text":
-        return f"the words {form.parts[0]!r}"
-    if form.kind == "reals":
-        parts = [
-            "(["[closed] + f"{algebra.describe(low)}, {algebra.describe(high)}" + ")]"[high_closed]
-            for low, closed, high, high_closed in form.parts
-        ]
-        return " u ".join(parts) or "no real number"
-    if form.kind == "matrix":
-        return "matrix " + "; ".join(", ".join(map(describe, row)) for row in form.parts)
-    inner = ", ".join(describe(part) for part in form.parts if isinstance(part, Form))
-    if form.kind == "tuple":
-        return f"{form.name[0]}{inner}{form.name[-1]}"
-    return f"{form.kind} of {inner}" if inner else f"empty {form.kind}"

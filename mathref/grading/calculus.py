@@ -23,9 +23,10 @@ from collections import OrderedDict
 from fractions import Fraction
 from typing import Any
 
-from mathref.grading.algebra import Normalizer, Poly, TooHard, generator, key
+from mathref.grading.algebra import Normalizer
 from mathref.grading.latex import parse
 from mathref.grading.lexer import clean
+from mathref.grading.poly import Poly, TooHard, generator, key
 from mathref.grading.syntax import Node, ParseError
 
 LIMIT_S = 1.2  # wall clock of one question

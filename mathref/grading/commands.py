@@ -1,4 +1,4 @@
-r"""The operands that begin with a backslash: fractions, roots, functions, sums, limits, matrices, sets.
+r"""Operands with a name: number words, fractions, roots, functions, sums, limits, matrices, sets.
 
 Paper: section 9.
 Choices: one function for each construct, called by the parser with itself behind the name of the command.
@@ -11,12 +11,38 @@ from typing import TYPE_CHECKING
 
 from mathref.grading.lexer import Token
 from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
-from mathref.grading.vocabulary import FUNCTIONS, SYMBOL_COMMANDS
+from mathref.grading.vocabulary import FRACTION_WORDS, FUNCTIONS, MULTIPLIERS, NUMBER_WORDS, SYMBOL_COMMANDS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
 
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
+
+
+def number_words(p: Parser) -> Node:
+    """`one hundred twenty-three`, `two thirds`."""
+    if not p.number_word_ahead():
+        raise ParseError("a word where an operand was expected")
+    if p.peek().text in ("negative", "minus"):
+        p.index += 1
+        return neg(number_words(p))
+    total, group = 0, 0
+    while p.peek().kind == "word" and (p.number_word_ahead() or p.peek().text in MULTIPLIERS):
+        word = p.next().text
+        if word in NUMBER_WORDS:
+            group += NUMBER_WORDS[word]
+        elif word == "hundred":
+            group *= 100
+        else:
+            total, group = total + group * MULTIPLIERS[word], 0
+        if p.at("-") and p.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
+            p.index += 1
+        if p.peek().text == "and" and p.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:
+            p.index += 1
+    value = num(total + group)
+    if p.peek().kind == "word" and p.peek().text in FRACTION_WORDS:
+        return divide(value, num(FRACTION_WORDS[p.next().text]))
+    return value
 
 
 def function(p: Parser, name: str) -> Node:

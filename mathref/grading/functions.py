@@ -11,25 +11,27 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from mathref.grading import numeric
-from mathref.grading.algebra import (
+from mathref.grading.algebra import MAX_FACTORIAL, Normalizer
+from mathref.grading.poly import (
     HALF,
-    MAX_FACTORIAL,
     ONE,
     PI,
+    UNIT,
     E,
     I,
-    Normalizer,
     Poly,
     TooHard,
     Undefined,
     add,
     constant,
+    factorize,
     generator,
     integer,
     key,
     rational,
     scale,
 )
+from mathref.grading.syntax import Node
 
 
 def apply(n: Normalizer, name: str, arguments: list[Poly]) -> Poly:
@@ -42,6 +44,38 @@ def apply(n: Normalizer, name: str, arguments: list[Poly]) -> Poly:
 
 def _opaque(name: str, *arguments: Poly) -> Poly:
     return generator(("f", name, *(key(argument) for argument in arguments)))
+
+
+def logarithm(n: Normalizer, poly: Poly) -> Poly:
+    """The natural logarithm: of a product the sum, over primes and opaque factors."""
+    if not poly:
+        raise Undefined("logarithm of zero")
+    if len(poly) > 1:
+        content, primitive = n.content(poly, signed=False)
+        inner = generator(("ln", key(primitive)))
+        return add(inner, logarithm(n, content)) if content != {UNIT: 1} else inner
+    ((mono, coefficient),) = poly.items()
+    result: Poly = {}
+    if coefficient < 0:
+        return generator(("ln", key(poly)))
+    for value, sign in ((coefficient.numerator, 1), (coefficient.denominator, -1)):
+        for prime, multiplicity in factorize(value):
+            result = add(result, generator(("ln", prime)), sign * multiplicity)
+    for gen, exponent in mono:
+        if gen == E:
+            part = constant(1)
+        elif gen[0] == "p":
+            part = generator(("ln", gen[1]))
+        elif gen[0] == "S":
+            part = logarithm(n, dict(gen[1]))
+        elif gen[0] == "X":
+            part = n.mul({gen[2]: 1}, logarithm(n, generator(gen[1])))
+        elif exponent.denominator == 1 and exponent.numerator % 2 == 0:
+            part = generator(("ln", key(n.absolute(generator(gen)))))
+        else:
+            part = generator(("ln", key(generator(gen))))
+        result = add(result, part, exponent)
+    return result
 
 
 def _root(n: Normalizer, body: Poly, degree: Poly) -> Poly:
@@ -58,7 +92,7 @@ def _root(n: Normalizer, body: Poly, degree: Poly) -> Poly:
 
 def _log(n: Normalizer, body: Poly, base: Poly | None = None) -> Poly:
     """log_b a = ln a / ln b; without a base the common logarithm."""
-    top, bottom = n.logarithm(body), n.logarithm(constant(10) if base is None else base)
+    top, bottom = logarithm(n, body), logarithm(n, constant(10) if base is None else base)
     if not bottom:
         raise Undefined("logarithm to base one")
     if not top:
@@ -182,9 +216,49 @@ def _conjugate(n: Normalizer, z: Poly) -> Poly:
     return {mono: -c if any(gen == I for gen, _ in mono) else c for mono, c in z.items()}
 
 
+def series(n: Normalizer, kind: str, variable: str, low: Node, high: Node, body: Node) -> Poly:
+    """A finite sum or product term by term, or an opaque one when its bounds are unknown."""
+    from mathref.grading import calculus
+
+    bounds = n.of(low), n.of(high)
+    first, last = integer(bounds[0]), integer(bounds[1])
+    outer = n.bound.get(variable)
+    try:
+        if first is None or last is None or last - first > 400:
+            closed = calculus.closed_form(n, (kind, variable, low, high, body))
+            if closed is not None:
+                return closed
+            n.bound[variable] = generator(("s", "#"))
+            return generator(("f", kind, *(key(bound) for bound in bounds), key(n.of(body))))
+        result = constant(0 if kind == "sum" else 1)
+        for value in range(first, last + 1):
+            n.spend(10)
+            n.bound[variable] = constant(value)
+            result = add(result, n.of(body)) if kind == "sum" else n.mul(result, n.of(body))
+        return result
+    finally:
+        if outer is None:
+            n.bound.pop(variable, None)
+        else:
+            n.bound[variable] = outer
+
+
+def determinant(n: Normalizer, rows: list[list[Poly]]) -> Poly:
+    """By Laplace along the first row; up to 6 x 6."""
+    if len(rows) > 6 or any(len(row) != len(rows) for row in rows):
+        raise TooHard("determinant")
+    if not rows:
+        return constant(1)
+    total: Poly = {}
+    for column, entry in enumerate(rows[0]):
+        minor = [row[:column] + row[column + 1 :] for row in rows[1:]]
+        total = add(total, n.mul(entry, determinant(n, minor)), -1 if column % 2 else 1)
+    return total
+
+
 _FUNCTIONS: dict[str, tuple[Callable[..., Poly], int | None]] = {
     "root": (_root, 2),
-    "ln": (lambda n, x: n.logarithm(x), 1),
+    "ln": (lambda n, x: logarithm(n, x), 1),
     "log": (_log, None),
     "exp": (lambda n, x: n.exponential(generator(E), x), 1),
     "sin": (lambda n, x: n.trigonometric("sin", x), 1),

@@ -18,7 +18,6 @@ from mathref.grading.lexer import MAX_LENGTH, Token, literal, repeating, tokeniz
 from mathref.grading.syntax import Node, ParseError, divide, neg, num, product
 from mathref.grading.vocabulary import (
     CALLABLE_LETTERS,
-    FRACTION_WORDS,
     MULTIPLIERS,
     NOT_UNITS,
     NUMBER_WORDS,
@@ -335,7 +334,7 @@ class Parser:
         if token.kind == "let" or (token.kind == "word" and len(token.text) == 1 and token.text.isalpha()):
             return self.letter()
         if token.kind == "word":
-            return self.number_words()
+            return commands.number_words(self)
         if token.kind == "cmd":
             self.index += 1
             return self.nested(lambda: commands.operand(self, token.text))
@@ -425,31 +424,6 @@ class Parser:
     def number_word_ahead(self) -> bool:
         negative = self.peek().text in ("negative", "minus")
         return self.peek().kind == "word" and self.peek(negative).text in NUMBER_WORDS
-
-    def number_words(self) -> Node:
-        """`one hundred twenty-three`, `two thirds`."""
-        if not self.number_word_ahead():
-            raise ParseError("a word where an operand was expected")
-        if self.peek().text in ("negative", "minus"):
-            self.index += 1
-            return neg(self.number_words())
-        total, group = 0, 0
-        while self.peek().kind == "word" and (self.number_word_ahead() or self.peek().text in MULTIPLIERS):
-            word = self.next().text
-            if word in NUMBER_WORDS:
-                group += NUMBER_WORDS[word]
-            elif word == "hundred":
-                group *= 100
-            else:
-                total, group = total + group * MULTIPLIERS[word], 0
-            if self.at("-") and self.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
-                self.index += 1
-            if self.peek().text == "and" and self.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:
-                self.index += 1
-        value = num(total + group)
-        if self.peek().kind == "word" and self.peek().text in FRACTION_WORDS:
-            return divide(value, num(FRACTION_WORDS[self.next().text]))
-        return value
 
     def argument(self) -> Node:
         """The argument of a command: a group, or by TeX's rule one character (\\frac12, \\sqrt2)."""

@@ -14,7 +14,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mathref.grading.algebra import Gen, Mono, Poly
+    from mathref.grading.poly import Gen, Mono, Poly
 
 MAX_EXPONENT = 100_000  # bits before the point that a value may have
 

@@ -13,11 +13,13 @@ from collections.abc import Hashable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from mathref.grading import algebra, numeric
-from mathref.grading.algebra import HALF, INF, Gen, Normalizer, Poly, TooHard, add, constant, generator, scale
+from mathref.grading import numeric
+from mathref.grading import poly as polys
+from mathref.grading.algebra import Normalizer
+from mathref.grading.poly import HALF, INF, Gen, Poly, TooHard, add, constant, generator, scale
 
 if TYPE_CHECKING:
-    from mathref.grading.answers import Form
+    from mathref.grading.forms import Form
 
 Interval = tuple[Poly, bool, Poly, bool]
 RealSet = tuple[Interval, ...]
@@ -38,7 +40,7 @@ def compare(n: Normalizer, a: Poly, b: Poly) -> int:
     if infinite(a) or infinite(b):
         return (infinite(a) > infinite(b)) - (infinite(a) < infinite(b))
     n.spend(20)
-    left, right = algebra.rational(a), algebra.rational(b)
+    left, right = polys.rational(a), polys.rational(b)
     if left is not None and right is not None:
         return (left > right) - (left < right)
     if n.difference_is_zero(a, b):
@@ -150,7 +152,7 @@ def key(a: RealSet) -> Hashable | None:
     """A key for a set; a single open interval has that of the pair (a,b), which it may be written as."""
     parts = []
     for low, low_closed, high, high_closed in a:
-        ends = algebra.canonical(low), algebra.canonical(high)
+        ends = polys.canonical(low), polys.canonical(high)
         if None in ends:
             return None
         parts.append((ends[0], low_closed, ends[1], high_closed))
@@ -264,7 +266,7 @@ def _coefficients(poly: Poly, unknown: Gen) -> list[Poly] | None:
         if (
             degree.denominator != 1
             or not 0 <= degree <= 12
-            or any(not algebra.is_independent(g) for g, _ in rest)
+            or any(not polys.is_independent(g) for g, _ in rest)
         ):
             return None
         by_degree.setdefault(int(degree), {})[rest] = coefficient
@@ -288,7 +290,7 @@ def _roots(n: Normalizer, coefficients: list[Poly]) -> list[Poly] | None:
             return []
         root, half = n.power(discriminant, HALF), n.inverse(scale(a, 2))
         return [n.mul(add(scale(b, -1), root, s), half) for s in (1, -1)]
-    values = [algebra.rational(c) for c in coefficients]
+    values = [polys.rational(c) for c in coefficients]
     if any(value is None for value in values):
         return None
     root = _rational_root([Fraction(value) for value in values])
