@@ -133,7 +133,9 @@ def _read_cached(answer: str) -> Reading:
         return Reading(answer, forms.Form("scalar", (({frozenset(): value} if value else {}),)), "number")
     text = clean(answer)
     try:
-        return Reading(text, answers.build(Normalizer(), parse(text)), "parsed")
+        n = Normalizer()
+        n.may_have_signs = "\\pm" in text or "\\mp" in text
+        return Reading(text, answers.build(n, parse(text)), "parsed")
     except (ParseError, ArithmeticError, TypeError) as error:
         return Reading(_text_key(text), None, f"text only: {error}")
 

@@ -57,6 +57,7 @@ class Normalizer:
 
     def __init__(self) -> None:
         self.work = 0
+        self.may_have_signs = True  # whether plus-minus signs are looked for
         self.used_numbers = False  # whether a verdict rests on numeric evaluation
         self.bound: dict[str, Poly] = {}  # values of summation variables
 

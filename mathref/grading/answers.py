@@ -25,8 +25,8 @@ MAX_MEMBERS = 400
 
 def build(n: Normalizer, node: Node) -> Form:
     """The form of a tree. Raises Undefined or TooHard where it has none."""
-    variants = signs(node)
-    if len(variants) > 1 or variants[0] is not node:
+    variants = signs(node) if n.may_have_signs else [node]
+    if variants[0] is not node or len(variants) > 1:
         return _collection(n, "list", variants, ",") if len(variants) > 1 else build(n, variants[0])
     handler = _BUILDERS.get(node[0])
     if handler is not None:

@@ -156,7 +156,7 @@ def _ask(question: str) -> str:
 
 def _plain(node: Any) -> Any:
     """A tree as JSON: rationals become strings behind a mark."""
-    if isinstance(node, Fraction):
+    if isinstance(node, int | Fraction):
         return {"q": f"{node.numerator:x}/{node.denominator:x}"}
     return [_plain(part) for part in node] if isinstance(node, tuple) else node
 

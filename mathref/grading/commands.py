@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mathref.grading.lexer import Token
+from mathref.grading.lexer import LOOK_AHEAD, Token
 from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
 from mathref.grading.vocabulary import FRACTION_WORDS, FUNCTIONS, MULTIPLIERS, NUMBER_WORDS, SYMBOL_COMMANDS
 
@@ -146,7 +146,7 @@ def integral(p: Parser) -> Node:
         end += 1
         if end >= len(p.tokens) - 1:
             raise ParseError("integral without differential")
-    inner = type(p)([*p.tokens[p.index : end], Token("end", "", False)])
+    inner = type(p)([*p.tokens[p.index : end], *[Token("end", "", False)] * LOOK_AHEAD])
     inner.depth = p.depth
     body = inner.sum() if end > p.index else num(1)
     if inner.peek().kind != "end":

@@ -27,6 +27,9 @@ from mathref.grading.vocabulary import (
 MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
 
 
+_SIGNS = ("op", "cmd")  # kinds of tokens that are known by their text
+
+
 class Parser:
     """Recursive descent over the tokens of one answer; every method consumes what it returns."""
 
@@ -39,19 +42,23 @@ class Parser:
 
     # -- access
     def peek(self, offset: int = 0) -> Token:
-        return self.tokens[min(self.index + offset, len(self.tokens) - 1)]
+        return self.tokens[self.index + offset]
 
     def next(self) -> Token:
-        token = self.peek()
-        self.index += 1
+        token = self.tokens[self.index]
+        if token[0] != "end":  # the end is never passed
+            self.index += 1
         return token
 
     def at(self, *texts: str) -> bool:
-        token = self.peek()
-        return token.kind in ("op", "cmd") and token.text in texts
+        token = self.tokens[self.index]
+        return (
+            token[1] in texts and token[0] in _SIGNS
+        )  # by position: this is the innermost step of all reading
 
     def take(self, *texts: str) -> bool:
-        if self.at(*texts):
+        token = self.tokens[self.index]
+        if token[1] in texts and token[0] in _SIGNS:
             self.index += 1
             return True
         return False

@@ -28,6 +28,7 @@ from mathref.grading.vocabulary import (
 
 MAX_LENGTH = 10_000  # characters that are read; anything longer is compared as text
 MAX_TOKENS = 4_000
+LOOK_AHEAD = 16  # end tokens, so that looking ahead needs no bounds
 MAX_DIGITS = 4_000  # of one literal; below Python's own limit of 4,300 for int()
 
 
@@ -172,7 +173,7 @@ def tokenize(text: str) -> list[Token]:
         spaced = False
         if len(tokens) > MAX_TOKENS:
             raise ParseError(f"more than {MAX_TOKENS} tokens")
-    tokens.append(Token("end", "", spaced))
+    tokens += [Token("end", "", spaced)] * LOOK_AHEAD
     return tokens
 
 
@@ -257,6 +258,8 @@ def literal(digits: str) -> Node:
     """The exact value of a decimal literal; one beyond the digit limit stays an unknown named by its
     digits.
     """
+    if digits.isdigit() and len(digits) <= MAX_DIGITS:
+        return ("num", int(digits))
     mantissa, _, exponent = digits.lower().partition("e")
     if len(exponent) > 5 or (exponent and abs(int(exponent)) > MAX_DIGITS):
         raise ParseError("exponent beyond the digit limit")

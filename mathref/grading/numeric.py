@@ -11,6 +11,7 @@ Magnitudes are capped before a function is called, which bounds the time of ever
 from __future__ import annotations
 
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,14 +24,26 @@ class Unknown(ArithmeticError):
     """The value cannot be computed here: an unknown function, a pole, a magnitude beyond the cap."""
 
 
+_contexts = threading.local()  # by digits; to make one takes longer than most evaluations
+
+
+def _context(digits: int) -> Any:
+    """This thread's mpmath context of a precision; contexts carry state and must not cross threads."""
+    context = getattr(_contexts, f"digits_{digits}", None)
+    if context is None:
+        from mpmath import MPContext
+
+        context = MPContext()
+        context.dps = digits
+        setattr(_contexts, f"digits_{digits}", context)
+    return context
+
+
 class _Point:
     """One assignment of random reals to the symbols, with the working precision of one context."""
 
     def __init__(self, digits: int, seed: int, positive: bool) -> None:
-        from mpmath import MPContext
-
-        self.mp = MPContext()
-        self.mp.dps = digits
+        self.mp = _context(digits)
         self.seed = seed
         self.positive = positive
         self.values: dict[Gen, Any] = {}

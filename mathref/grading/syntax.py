@@ -31,7 +31,7 @@ class ParseError(ValueError):
 
 def num(value: int | Fraction) -> Node:
     """A rational literal."""
-    return ("num", Fraction(value))
+    return ("num", value)
 
 
 def neg(node: Node) -> Node:
