@@ -359,7 +359,7 @@ def solutions(draw: Draw) -> tuple[str, str]:
     if "boxed" not in lead and "boxed" not in answer and "$" not in answer and not answer.endswith("."):
         ends += [
             f"\n#### {answer}",
-            f"# Answer\n\n{answer}",
+            f"\n# Answer\n\n{answer}",
             f"The answer is ${answer}$.",
             f"Final Answer: The final answer is ${answer}$.",
         ]

@@ -56,6 +56,30 @@ class Worker:
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         threading.Thread(target=self._read, daemon=True).start()
+        self._write('"ready?"')
+
+    def _write(self, question: str) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(question + "\n")
+            self.process.stdin.flush()
+        except (OSError, ValueError):
+            raise EOFError from None
+
+    def _line(self, limit_s: float) -> str:
+        try:
+            line = self.lines.get(timeout=max(0.0, limit_s))
+        except queue.Empty:
+            raise TimeoutError from None
+        if not line:
+            raise EOFError
+        return line
+
+    def wait_until_ready(self, limit_s: float) -> None:
+        """Wait for the end of the start; one that takes longer goes on, for the next question to find."""
+        if not self.ready:
+            self._line(limit_s)
+            self.ready = True
 
     def _read(self) -> None:
         """Move lines to a queue: a read with a time limit that also works where select() takes no pipes."""
@@ -67,18 +91,8 @@ class Worker:
 
     def ask(self, question: str, limit_s: float) -> str:
         """The answer line; TimeoutError past the limit, EOFError when the worker is gone."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(question + "\n")
-            self.process.stdin.flush()
-            line = self.lines.get(timeout=max(0.0, limit_s))
-        except queue.Empty:
-            raise TimeoutError from None
-        except (OSError, ValueError):
-            raise EOFError from None
-        if not line:
-            raise EOFError
-        return line
+        self._write(question)
+        return self._line(limit_s)
 
     def close(self) -> None:
         """Kill the process and reap it; a no-op in a forked child, to which it does not belong."""
@@ -132,18 +146,16 @@ def _ask(question: str) -> str:
         if _worker is None:
             _worker = Worker()
         if not _worker.ready:
-            _worker.ask('"ready?"', START_LIMIT_S)
-            _worker.ready = True
+            _worker.wait_until_ready(START_LIMIT_S)
             start = time.monotonic()
         answer = _worker.ask(question, LIMIT_S - (time.monotonic() - start)).strip()
-    except (TimeoutError, EOFError, OSError):
+    except (TimeoutError, EOFError, OSError) as error:
         timeouts += 1
-        started = _worker is not None and _worker.ready
+        if isinstance(error, TimeoutError) and _worker is not None and not _worker.ready:
+            return ""  # the question is not to blame: ask again next time
         close_worker()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             _worker = Worker()  # its start overlaps with whatever the caller does next
-        if not started:
-            return ""  # the machine is slow, the question is not to blame: ask again next time
         answer = "null"
     finally:
         _lock.release()
@@ -166,7 +178,12 @@ def closed_form(n: Normalizer, node: Node) -> Poly | None:
     without one.
     """
     n.spend(12_000)  # at most three questions in one comparison
-    answer = json.loads(_ask(json.dumps(_plain(node))) or "null") if not n.bound else None
+    if n.bound:
+        return None
+    line = _ask(json.dumps(_plain(node)))
+    if not line:  # the machine is busy: not equal this time, and nothing is remembered
+        raise TimeoutError("the worker is not available")
+    answer = json.loads(line)
     if isinstance(answer, str):
         try:
             return n.of(parse(clean(answer)))

@@ -140,7 +140,7 @@ _TOKEN = re.compile(
     | (?P<op><=|>=|!=|\*\*|[-+*/^_=<>|!,;:()\[\]{{}}%&'.])""",
     re.VERBOSE | re.DOTALL,
 )
-_AFTER_FACTORIAL = re.compile(r"[\w)}\]]$")
+_OPENING, _CLOSING = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
 
 
 def tokenize(text: str) -> list[Token]:
@@ -168,7 +168,7 @@ def tokenize(text: str) -> list[Token]:
             and re.fullmatch(r"[\d)]+", tokens[-1].text)
         ):
             body, position = "!", position - 1  # 3!=6 states a factorial, x!=6 an inequality
-        depth += (body in ("(", "[", r"\{")) - (body in (")", "]", r"\}"))
+        depth += (body in _OPENING) - (body in _CLOSING)
         _append(tokens, kind, body, match, spaced)
         spaced = False
         if len(tokens) > MAX_TOKENS:
