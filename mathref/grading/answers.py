@@ -362,6 +362,8 @@ def _membership(n: Normalizer, parts: list) -> Form:
     name, container = _name(parts[0]), build(n, parts[2])
     if name is None:
         raise TooHard("membership of an expression")
+    if container.kind == "set" and container.parts:  # x in {1, 2} says x = 1, 2
+        return Form("list", tuple(Form("assign", (item, None), name) for item in container.parts))
     members = realsets.of(n, container)
     if members is None:
         return Form("assign", (container, None), name)
@@ -400,6 +402,8 @@ def _symbol(n: Normalizer, node: Node) -> Form:
 
 
 def _text(n: Normalizer, node: Node) -> Form:
+    if node[1] in ("all real numbers", "all reals", "all real values"):
+        return Form("reals", realsets.EVERYTHING)
     return Form("text", (node[1],))
 
 
