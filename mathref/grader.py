@@ -1,118 +1,259 @@
-"""The answer grader: what a solution's final answer is, and whether two answers are the same.
+r"""The answer grader: what a solution's final answer is, and whether two answers are the same.
 
-Paper: section 9, the function g(A, A') of voting, re-ranking and every accuracy.
-Choices: a first version, exact and cheap: equal after normalisation, or equal as rational numbers, member by
-member inside tuples, intervals and lists. No evaluation of input, no tolerance; when unsure, not equal.
+Paper: section 9, the function g(A, A') behind voting, re-ranking and every accuracy.
+Choices: g is an equivalence relation decided by mathematics, not by tolerances: `2+2`, `4` and `four` are one
+answer, `0.33` is not `1/3`. Both sides go through the same reader (`latex.py`), become a structure
+(`answers.py`) of exact normal forms (`algebra.py`), and only what algebra leaves open is evaluated with many
+digits (`numeric.py`). Nothing here raises or evaluates its input, everything is bounded, and it works in
+threads. docs/GRADER.md lists the conventions (units, percent, lists, assignments) and where they differ from
+the PRM800K grader and Math-Verify.
+
+    python -m mathref.grader '2+2' 'four'          verdict, the path that reached it, both readings
+    python -m mathref.grader --file pairs.jsonl    one verdict a line for {"gold": ..., "pred": ...}
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import re
+import sys
 from collections.abc import Hashable
 from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
 
-_MAX_LENGTH = 100_000  # longer answers are compared as text only
-_SPACING = re.compile(r"\\[,;:! ]|\\q?quad|\\left(?![a-z])|\\right(?![a-z])|[\s$]|\\%|%|\^\{?\\circ\}?|\\\$")
-_TEXT = re.compile(r"\\(?:text|textbf|mbox|mathrm|textnormal)\{([^{}]*)\}")
-_UNIT = re.compile(r"(?<=[\d})])\s*\\(?:text|mbox|mathrm|textnormal)\{[^{}]*\}(\^\{?\d\}?)?$")
-_FRACTION = re.compile(r"\\frac(?:\{(-?\d+)\}|(\d))(?:\{(-?\d+)\}|(\d))$")
-_NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?$")
+from mathref.grading import answers, forms
+from mathref.grading.algebra import Normalizer
+from mathref.grading.latex import parse
+from mathref.grading.lexer import MAX_LENGTH, clean
+from mathref.grading.syntax import ParseError
+
+# ---------------------------------------------------------------- extraction
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox) +([^{\s$][^\s$]*)")
+_PRM800K = re.compile(r"^#+[ \t]*Answer:?[ \t]*\n\s*(\S[^\n]*)", re.MULTILINE | re.IGNORECASE)
+_GSM8K = re.compile(r"####[ \t]*(\S[^\n]*)")
+_SENTENCE = re.compile(r"\banswer(?:\s+is|\s*:|\s+equals)(?:\s*:)?\s*(?:\*\*)?\s*", re.IGNORECASE)
+_END_OF_SENTENCE = re.compile(r"\.?\s*I hope it is correct|\.(?=\s|$|\*)|\n", re.IGNORECASE)
 
 
-def _closing_brace(text: str, start: int) -> int:
-    """Index of the brace that closes the one at `start`, or -1 where the text ends first."""
-    depth = 0
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match.group(), 0)
-        if depth == 0:
-            return match.start()
-    return -1
+def _boxed(text: str) -> str | None:
+    r"""The content of the last complete \boxed or \fbox, in one pass over all braces."""
+    best, open_braces = None, []
+    for match in _BRACE.finditer(text):
+        token = match.group()
+        if token[-1] == "{" and token != r"\{":
+            open_braces.append((match.start(), match.end(), token[0] == "\\"))
+        elif token == "}" and open_braces:
+            start, inner, is_box = open_braces.pop()
+            content = text[inner : match.start()].strip() if is_box and (not best or start > best[0]) else ""
+            if content:
+                best = start, content
+    for match in _BARE_BOX.finditer(text):
+        if best is None or match.start() > best[0]:
+            best = match.start(), match.group(1).rstrip(".,")
+    return best[1] if best else None
+
+
+def _stated(text: str) -> str | None:
+    """What follows the last "the answer is": a formula between dollars, else the rest of its sentence."""
+    found = None
+    for match in _SENTENCE.finditer(text):
+        found = match
+    if found is None:
+        return None
+    rest = text[found.end() : found.end() + MAX_LENGTH].lstrip()
+    if re.match(r"the final answer is", rest, re.IGNORECASE):
+        return None
+    if formula := re.match(r"\$\$?([^$]+)\$\$?(?=\s*(?:[.\n*]|$|I hope))", rest):
+        return formula.group(1).strip() or None
+    end = _END_OF_SENTENCE.search(rest)
+    return (rest[: end.start()] if end else rest).strip().strip("*").strip() or None
 
 
 def extract_answer(text: str) -> str | None:
-    """The final answer that a solution states, or None.
+    r"""The final answer that a solution states, or None.
 
-    In this order: the last complete \\boxed or \\fbox, the "# Answer" block of PRM800K, "####" of GSM8K, and
+    In this order: the last complete \boxed or \fbox, the "# Answer" block of PRM800K, "####" of GSM8K, and
     "the answer is ..."; a number that merely comes last is never taken for an answer.
     """
     if not isinstance(text, str):
         return None
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*\{", text))):
-        end = _closing_brace(text, match.end() - 1)
-        if end > 0 and text[match.end() : end].strip():
-            return text[match.end() : end].strip()
-    for pattern in (
-        r"(?m)^#+ Answer:?\s*\n\s*(.+)",
-        r"####\s*(.+)",
-        r"(?i)(?:final )?answer(?: is)?:?\s*\$?(.+?)\$?\.?(?:\s*I hope it is correct\.?)?\s*$",
-    ):
-        found = re.findall(pattern, text)
-        if found:
-            return found[-1].strip() or None
-    return None
-
-
-def _normalise(answer: str) -> str:
-    answer = answer.strip().rstrip(".").replace("−", "-").replace("dfrac", "frac").replace("tfrac", "frac")
-    answer = _TEXT.sub(r"\1", _UNIT.sub("", answer))
-    answer = _SPACING.sub("", answer).replace("{,}", ",")
-    return re.sub(r"(?<![\d)])\.(\d)", r"0.\1", answer)
-
-
-def _rational(answer: str) -> Fraction | None:
-    """The value of an integer, decimal or fraction, exact; None for anything else or beyond 4,000 digits."""
-    if not answer or len(answer) > 4000:
-        return None
-    sign, body = (-1, answer[1:]) if answer[0] == "-" else (1, answer)
-    if match := _FRACTION.match(body):
-        top, bottom = match.group(1) or match.group(2), match.group(3) or match.group(4)
-        return sign * Fraction(int(top), int(bottom)) if int(bottom) else None
-    top, _, bottom = answer.partition("/")
-    values = []
-    for part in (top, bottom or "1"):
-        if not part or part == "-" or not _NUMBER.match(part) or not part.isascii():
-            return None
-        values.append(Fraction(part.replace(",", "")))
-    return values[0] / values[1] if values[1] else None
-
-
-def _split(answer: str) -> list[str]:
-    """The members of a comma-separated answer; commas inside brackets do not separate."""
-    parts, depth, start = [], 0, 0
-    for index, char in enumerate(answer):
-        depth += (char in "([{") - (char in ")]}")
-        if char == "," and depth == 0:
-            parts.append(answer[start:index])
-            start = index + 1
-    return [*parts, answer[start:]]
-
-
-def _key(answer: str) -> Hashable:
-    if (value := _rational(answer)) is not None:
-        return value
-    if answer[:1] in "([" and answer[-1:] in ")]":
-        parts = _split(answer[1:-1])
-        if len(parts) > 1:
-            return answer[0], answer[-1], *[_key(part) for part in parts]
-    return answer if re.search(r"\\|\d|[()]", answer) or len(answer) < 2 else answer.lower()
-
-
-def canonical(answer: str | None) -> Hashable | None:
-    """A key such that equal keys imply equivalent answers; None where there is none."""
-    if not isinstance(answer, str) or not answer.strip():
-        return None
-    try:
-        return _key(_normalise(answer)) if len(answer) <= _MAX_LENGTH else answer
-    except (ValueError, RecursionError):
+    if (answer := _boxed(text)) is not None:
         return answer
+    for pattern in (_PRM800K, _GSM8K):
+        found = None
+        for match in pattern.finditer(text):
+            found = match
+        if found is not None:
+            return found.group(1).strip()
+    return _stated(text)
+
+
+# ---------------------------------------------------------------- reading
+_NUMBER = re.compile(
+    r"(-?)(?:(\d{1,18})(?:\.(\d{1,18}))?|\\[dt]?frac\{(\d{1,18})\}\{(\d{1,18})\}|(\d{1,18})/(\d{1,18}))$"
+)
+
+
+class Reading(NamedTuple):
+    """An answer as the grader sees it: its cleaned text, and its form unless it is only text."""
+
+    text: str
+    form: forms.Form | None
+    note: str
+
+
+def _plain_number(answer: str) -> Fraction | None:
+    """The value of an integer, decimal or fraction in its plainest spelling, without the parser."""
+    match = _NUMBER.match(answer)
+    if match is None or not answer.isascii():
+        return None
+    sign, whole, decimals, top, bottom, left, right = match.groups()
+    if whole is not None:
+        value = Fraction(int(whole + (decimals or "")), 10 ** len(decimals or ""))
+    else:
+        denominator = int(bottom or right)
+        if not denominator:
+            return None
+        value = Fraction(int(top or left), denominator)
+    return -value if sign else value
+
+
+def _text_key(text: str) -> str:
+    """Text compares without blanks and stops; words alone compare without case, formulas do not."""
+    squeezed = re.sub(r"\s+", "", text)
+    return squeezed.lower() if squeezed.isalpha() and len(squeezed) > 1 else squeezed
+
+
+@lru_cache(maxsize=4096)
+def _read_cached(answer: str) -> Reading:
+    if (value := _plain_number(answer)) is not None:
+        return Reading(answer, forms.Form("scalar", (({frozenset(): value} if value else {}),)), "number")
+    text = clean(answer)
+    try:
+        n = Normalizer()
+        n.may_have_signs = "\\pm" in text or "\\mp" in text
+        return Reading(text, answers.build(n, parse(text)), "parsed")
+    except (ParseError, ArithmeticError, TypeError) as error:
+        return Reading(_text_key(text), None, f"text only: {error}")
+
+
+def _read(answer: str) -> Reading:
+    """The reading of a non-blank answer; long answers are only text, and not remembered."""
+    if len(answer) > MAX_LENGTH:
+        return Reading(answer, None, f"text only: longer than {MAX_LENGTH} characters")
+    return _read_cached(answer) if len(answer) <= 500 else _read_cached.__wrapped__(answer)
+
+
+# ---------------------------------------------------------------- the relation
+def canonical(answer: str | None) -> Hashable | None:
+    """A hashable key such that equal keys imply equivalent answers, or None where there is no such key.
+
+    To cluster N answers: group those with a key by it, and compare the few without one (assignments such as
+    x=5, expressions with nested roots or sines) by `is_equivalent` with one member of each group.
+    """
+    try:
+        if not isinstance(answer, str) or not answer.strip():
+            return None
+        reading = _read(answer.strip())
+        return ("text", reading.text) if reading.form is None else forms.form_key(reading.form)
+    except Exception:  # the promise never to raise, kept once, here and in `compare`
+        return None
+
+
+def compare(a: str | None, b: str | None) -> tuple[bool, str]:
+    """(whether two answers are the same, the path that decided it)."""
+    try:
+        if not isinstance(a, str) or not isinstance(b, str):
+            return False, "no answer"
+        a, b = a.strip(), b.strip()
+        if not a or not b:
+            return False, "empty"
+        if a == b:
+            return True, "same spelling"
+        x, y = _read(a), _read(b)
+        if x.form is None or y.form is None:
+            return x.form is y.form and x.text == y.text, "text"
+        if x.text == y.text:
+            return True, "same spelling after clean-up"
+        n = Normalizer()
+        verdict = forms.same(n, x.form, y.form)
+        how = "numerically, to 200 digits" if n.used_numbers else "exactly"
+        return verdict, f"{x.form.kind} against {y.form.kind}, {how}"
+    except Exception as error:
+        return False, f"undecided: {type(error).__name__}"
 
 
 def is_equivalent(a: str | None, b: str | None) -> bool:
-    """Whether two answers are the same; None and blank answers equal nothing. Never raises."""
-    key = canonical(a)
-    return key is not None and key == canonical(b)
+    """Whether two answers are the same; None and blank answers equal nothing. Never raises, bounded time."""
+    return compare(a, b)[0]
 
 
 def grade(solution: str, reference_answer: str) -> bool:
     """Whether the final answer stated in `solution` is equivalent to the reference answer."""
     return is_equivalent(extract_answer(solution), reference_answer)
+
+
+# ---------------------------------------------------------------- command line
+def explain(a: str, b: str) -> str:
+    """Verdict, path and both readings, as the command line prints them."""
+    verdict, path = compare(a, b)
+    lines = [f"{'equivalent' if verdict else 'not equivalent'}   ({path})"]
+    for answer in (a, b):
+        reading = _read(answer.strip()) if answer.strip() else Reading("", None, "empty")
+        form = forms.describe(reading.form) if reading.form is not None else f"text {reading.text[:200]!r}"
+        lines.append(f"  {answer[:200]!r}: {form}   ({reading.note})")
+    return "\n".join(lines)
+
+
+def _grade_file(path: str) -> int:
+    """Print one verdict a line for a file of pairs; the number of lines that are no pair is the failure
+    count.
+    """
+    from mathref.files import read_jsonl
+
+    pairs = list(read_jsonl(path))
+    try:
+        from tqdm import tqdm  # present wherever models are trained; the grader alone does without
+    except ImportError:
+        progress = iter(pairs)
+    else:
+        progress = tqdm(pairs, unit="pair", disable=None)
+    equivalent = 0
+    for number, record in progress:
+        gold, pred = record.get("gold", record.get("answer")), record.get("pred")
+        if not isinstance(gold, str) or not isinstance(pred, str):
+            raise ValueError(f'{path}:{number}: expected strings "gold" (or "answer") and "pred"')
+        verdict, how = compare(gold, pred)
+        equivalent += verdict
+        print(
+            json.dumps({"gold": gold, "pred": pred, "equivalent": verdict, "path": how}, ensure_ascii=False)
+        )
+    print(f"{equivalent} of {len(pairs)} pairs equivalent", file=sys.stderr)
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line: two answers, or a file of pairs. Exit status 0 equivalent, 1 not, 2 a user's
+    mistake.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mathref.grader", description="Are two answers the same?")
+    parser.add_argument("answers", nargs="*", metavar="ANSWER", help="two answers to compare")
+    parser.add_argument("--file", help='JSON Lines of {"gold": ..., "pred": ...} to grade instead')
+    options = parser.parse_args(arguments)
+    try:
+        if options.file:
+            return _grade_file(options.file)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if len(options.answers) != 2:
+        parser.error("expected two answers, or --file pairs.jsonl")
+    print(explain(*options.answers))
+    return 0 if is_equivalent(*options.answers) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

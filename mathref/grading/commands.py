@@ -1,0 +1,290 @@
+r"""Operands with a name: number words, fractions, roots, functions, sums, limits, matrices, sets.
+
+Paper: section 9.
+Choices: one function for each construct, called by the parser with itself behind the name of the command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mathref.grading.lexer import LOOK_AHEAD, Token
+from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
+from mathref.grading.vocabulary import FRACTION_WORDS, FUNCTIONS, MULTIPLIERS, NUMBER_WORDS, SYMBOL_COMMANDS
+
+if TYPE_CHECKING:
+    from mathref.grading.latex import Parser
+
+_TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
+
+
+def number_words(p: Parser) -> Node:
+    """`one hundred twenty-three`, `two thirds`."""
+    if not p.number_word_ahead():
+        raise ParseError("a word where an operand was expected")
+    if p.peek().text in ("negative", "minus"):
+        p.index += 1
+        return neg(number_words(p))
+    total, group = 0, 0
+    while p.peek().kind == "word" and (p.number_word_ahead() or p.peek().text in MULTIPLIERS):
+        word = p.next().text
+        if word in NUMBER_WORDS:
+            group += NUMBER_WORDS[word]
+        elif word == "hundred":
+            group *= 100
+        else:
+            total, group = total + group * MULTIPLIERS[word], 0
+        if p.at("-") and p.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
+            p.index += 1
+        if p.peek().text == "and" and p.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:
+            p.index += 1
+    value = num(total + group)
+    if p.peek().kind == "word" and p.peek().text in FRACTION_WORDS:
+        return divide(value, num(FRACTION_WORDS[p.next().text]))
+    return value
+
+
+def function(p: Parser, name: str) -> Node:
+    """A named function with optional base and power: \\log_2 8, \\sin^2 x, \\cos\\frac{\\pi}{3}."""
+    base = p.argument() if name == "log" and p.take("_") else None
+    power = p.nested(p.exponent) if p.take("^", "**") else None
+    if name == "log" and base is None and p.take("_"):
+        base = p.argument()
+    argument = function_argument(p)
+    if name in _TRIGONOMETRIC:
+        argument = in_radians(argument)
+    if power is not None and power == num(-1) and name in _TRIGONOMETRIC:
+        name, power = "arc" + name, None
+    arguments = (
+        argument[1] if argument[0] == "list" else argument[3] if argument[0] == "tuple" else (argument,)
+    )
+    node = ("fn", name, (*arguments, base) if base else arguments)
+    return node if power is None else ("pow", node, power)
+
+
+def function_argument(p: Parser) -> Node:
+    """A bracket, or the product that follows up to the next sign, operator or function."""
+    if p.at("(", "[", "{", "|"):
+        opening = p.next().text
+        node = p.nested(lambda: p.bracket(opening))
+        return ("pow", node, p.nested(p.exponent)) if opening == "{" and p.take("^") else node
+    if p.take("-"):
+        return neg(function_argument(p))
+    factors = [p.power()]
+    while p.starts_factor() and not p.at("(", "[") and p.peek().text not in FUNCTIONS:
+        if p.peek().kind == "num":
+            break
+        factors.append(p.power())
+    return product(factors)
+
+
+def fraction(p: Parser) -> Node:
+    """\\frac and its sizes; \\frac{d}{dx} differentiates the term that follows."""
+    if p.at("{") and [p.peek(k).text for k in (1, 2, 3, 4)] == ["d", "}", "{", "d"]:
+        variable = p.peek(5)
+        if variable.kind == "let" and p.peek(6).text == "}":
+            p.index += 7
+            return ("diff", variable.text, p.term())
+    top = p.argument()
+    return divide(top, p.argument())
+
+
+def root(p: Parser) -> Node:
+    degree = None
+    if p.take("["):
+        degree = p.nested(p.sum)
+        p.expect("]")
+    body = p.argument()
+    return ("fn", "root", (body, degree or num(2)))
+
+
+def surd(p: Parser) -> Node:
+    """The sign √, which in plain text covers a whole number."""
+    return ("fn", "root", (p.primary(), num(2)))
+
+
+def big_operator(p: Parser, kind: str) -> Node:
+    """\\sum_{k=a}^{b} and \\prod; the body is the product that follows."""
+    p.expect("_")
+    bounds = p.argument()
+    if (
+        bounds[0] != "chain"
+        or len(bounds[1]) != 3
+        or bounds[1][1] != "="
+        or bounds[1][0][0] not in ("sym", "const")
+    ):
+        raise ParseError("expected a lower bound such as k=1")
+    variable = bounds[1][0][1]
+    p.expect("^")
+    high = p.nested(p.exponent)
+    p.indices.add(variable)  # as an index, i is no imaginary unit
+    body = p.nested(p.term)
+    p.indices.discard(variable)
+    return (kind, variable, bounds[1][2], high, body)
+
+
+def limit(p: Parser) -> Node:
+    p.expect("_")
+    p.expect("{")
+    variable = p.next().text
+    if not p.take("to", "rightarrow"):
+        raise ParseError("expected \\to")
+    point = p.sum()
+    p.expect("}")
+    return ("lim", variable, point, p.nested(p.term))
+
+
+def integral(p: Parser) -> Node:
+    """\\int_a^b body dx; the differential ends the body."""
+    low = p.argument() if p.take("_") else None
+    high = p.nested(p.exponent) if p.take("^") else None
+    end, depth = p.index, 0
+    while not (depth == 0 and p.tokens[end].text == "d" and p.tokens[end + 1].kind == "let"):
+        depth += p.tokens[end].text in ("{", "(")
+        depth -= p.tokens[end].text in ("}", ")")
+        end += 1
+        if end >= len(p.tokens) - 1:
+            raise ParseError("integral without differential")
+    inner = type(p)([*p.tokens[p.index : end], *[Token("end", "", False)] * LOOK_AHEAD])
+    inner.depth = p.depth
+    body = inner.sum() if end > p.index else num(1)
+    if inner.peek().kind != "end":
+        raise ParseError("unexpected end of the integrand")
+    p.index = end + 2
+    return ("int", low, high, p.tokens[end + 1].text, body)
+
+
+def environment(p: Parser) -> Node:
+    """Matrices, arrays and cases."""
+    p.expect("{")
+    name = "".join(iter(lambda: p.next().text if not p.at("}") and p.peek().kind != "end" else "", ""))
+    p.expect("}")
+    if name == "array":
+        while not p.take("}"):
+            if p.next().kind == "end":
+                raise ParseError("unclosed column specification")
+    elif name not in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "vmatrix", "smallmatrix", "cases"):
+        raise ParseError(f"unknown environment {name}")
+    rows: list[tuple[Node, ...]] = []
+    while not p.at("end"):
+        if p.take("hline"):
+            continue
+        row = [p.nested(lambda: cell(p))]
+        while p.take("&"):
+            row.append(p.nested(lambda: cell(p)))
+        rows.append(tuple(row))
+        if not p.take("\\"):
+            break
+    p.expect("end")
+    p.expect("{")
+    while not p.take("}"):
+        if p.next().kind == "end":
+            raise ParseError("unclosed \\end")
+    if name == "cases":
+        return ("cases", tuple(rows))
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise ParseError("rows of unequal length")
+    return ("fn", "det", (("matrix", tuple(rows)),)) if name == "vmatrix" else ("matrix", tuple(rows))
+
+
+def cell(p: Parser) -> Node:
+    if p.peek().kind == "word":
+        words = []
+        while p.peek().kind == "word":
+            words.append(p.next().text)
+        if p.at("&", "\\", "end"):
+            return ("text", " ".join(words))
+    node = p.chain()
+    p.take(",", ".", ";")
+    return node
+
+
+def between(p: Parser, closing: str, name: str) -> Node:
+    node = p.sum()
+    p.expect(closing)
+    return ("fn", name, (node,))
+
+
+def braces(p: Parser) -> Node:
+    """\\{...\\}: a set by its members or by a condition."""
+    if p.take("}"):
+        return ("set", ())
+    p.in_set_builder = True
+    first = p.chain()
+    p.in_set_builder = False
+    if p.take("mid", "|", ":"):
+        condition = p.answer()
+        p.expect("}")
+        return (
+            condition if first[0] != "chain" or first[1][1] == "in" else ("list", (first, condition), "and")
+        )
+    items = [first]
+    while p.take(",", ";"):
+        items.append(p.chain())
+    p.expect("}")
+    if len(items) == 1 and items[0][0] == "list":
+        return ("set", items[0][1])
+    return ("set", tuple(items))
+
+
+def line(p: Parser) -> Node:
+    """\\overline: a segment keeps its letters, anything else is a conjugate."""
+    body = p.argument()
+    if body[0] == "mul" and all(n[0] == "sym" and n[1].isupper() for n in body[1]):
+        return body
+    return ("fn", "conj", (body,))
+
+
+def blackboard(p: Parser) -> Node:
+    name = p.argument()
+    return ("sym", f"\\mathbb{{{name[1]}}}") if name[0] == "sym" else name
+
+
+def operand(p: Parser, name: str) -> Node:
+    """Everything that begins with a backslash and is an operand."""
+    if name in FUNCTIONS:
+        return function(p, FUNCTIONS[name])
+    if name in ("pi", "infty"):
+        return ("const", "inf" if name == "infty" else name)
+    if name in SYMBOL_COMMANDS:
+        symbol = ("sym", "\\" + name)
+        return p.subscripted("\\" + name) if p.take("_") else symbol
+    if name in ("emptyset", "varnothing"):
+        return ("set", ())
+    if name in ("ldots", "dots", "cdots", "dotsc", "dotsb"):
+        return ("sym", "...")
+    handler = _COMMANDS.get(name)
+    if handler is None:
+        raise ParseError(f"unknown command \\{name}")
+    return handler(p)
+
+
+_COMMANDS: dict[str, Callable[[Parser], Node]] = {
+    **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), fraction),
+    **dict.fromkeys(("binom", "dbinom", "tbinom"), lambda p: ("fn", "binom", (p.argument(), p.argument()))),
+    "sqrt": root,
+    "surd": surd,
+    "sum": lambda p: big_operator(p, "sum"),
+    "prod": lambda p: big_operator(p, "prod"),
+    "lim": limit,
+    "int": integral,
+    "begin": environment,
+    "{": braces,
+    "langle": lambda p: p.bracket("langle"),
+    "lfloor": lambda p: between(p, "rfloor", "floor"),
+    "lceil": lambda p: between(p, "rceil", "ceil"),
+    "lvert": lambda p: between(p, "rvert", "abs"),
+    **dict.fromkeys(("overline", "bar"), line),
+    "mathbb": blackboard,
+    **dict.fromkeys(
+        ("overrightarrow", "vec", "hat", "widehat", "underline", "mathring", "tilde", "widetilde"),
+        lambda p: p.argument(),
+    ),
+}
+PRIMARY_COMMANDS = (
+    frozenset(_COMMANDS)
+    | frozenset(FUNCTIONS)
+    | SYMBOL_COMMANDS
+    | {"pi", "infty", "ldots", "dots", "cdots", "emptyset", "varnothing"}
+)

@@ -1,0 +1,213 @@
+r"""Forms: what kind of thing an answer is, and when two of them are the same answer.
+
+Paper: section 9, the relation itself.
+Choices: forms of one kind compare member by member; between kinds only the customs of docs/GRADER.md hold
+(`x=5` ~ `5`, `x \le 4` ~ `(-\infty,4]`, a list ~ the set of its members), each in both directions. `form_key`
+gives equal keys only to equal answers, which spares collections most of their comparisons.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from typing import NamedTuple
+
+from mathref.grading import poly as polys
+from mathref.grading import realsets
+from mathref.grading.algebra import Normalizer
+from mathref.grading.poly import INF, Poly, Undefined
+
+
+class Form(NamedTuple):
+    """One answer. `kind` says what `parts` holds; `name` is the variable an assignment or a condition speaks
+    of.
+    """
+
+    kind: str
+    parts: tuple
+    name: Hashable = None
+
+
+def scalar(poly: Poly) -> Form:
+    """A number or expression; infinity stands alone or not at all."""
+    if any(gen == INF for mono in poly for gen, _ in mono) and realsets.infinite(poly) == 0:
+        raise Undefined("arithmetic with infinity")
+    return Form("scalar", (poly,))
+
+
+# ---------------------------------------------------------------- the relation
+def same(n: Normalizer, a: Form, b: Form) -> bool:
+    """Whether two forms are the same answer; symmetric by construction."""
+    if a.kind == b.kind:
+        return _same_kind(n, a, b)
+    if a.kind > b.kind:  # the coercions below are written for one order of the pair
+        a, b = b, a
+    pair = (a.kind, b.kind)
+    if pair == ("assign", "equation"):
+        return a.parts[1] is not None and same(n, a.parts[1], b)
+    if (
+        a.kind == "assign"
+        and b.kind not in ("reals", "orders", "relation")
+        or pair == ("assign", "reals")
+        and b.name is None
+    ):
+        return same(n, a.parts[0], b)
+    if pair == ("list", "set"):
+        return same_members(n, distinct(n, values(a)), b.parts)
+    if pair == ("list", "tuple") and b.name == "()":
+        members = values(a)
+        return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
+    if pair == ("scalar", "set"):
+        return len(b.parts) == 1 and same(n, a, b.parts[0])
+    if "reals" in pair:
+        sets = realsets.of(n, a), realsets.of(n, b)
+        return sets[0] is not None and sets[1] is not None and realsets.same(n, *sets)
+    return False
+
+
+def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
+    if a.kind in ("scalar", "equation"):
+        return n.difference_is_zero(a.parts[0], b.parts[0])
+    if a.kind == "text":
+        return a.parts == b.parts
+    if a.kind == "list":
+        return _same_lists(n, a, b)
+    if a.kind in ("set", "union", "cases", "orders"):
+        return same_members(n, a.parts, b.parts)
+    if a.kind == "reals":
+        return (
+            None in (a.name, b.name)
+            and realsets.same(n, a.parts, b.parts)
+            or (a.name == b.name and realsets.same(n, a.parts, b.parts))
+        )
+    if a.kind == "assign":
+        if a.name == b.name:
+            return same(n, a.parts[0], b.parts[0])
+        return a.parts[1] is not None and b.parts[1] is not None and same(n, a.parts[1], b.parts[1])
+    if a.kind == "matrix":
+        return len(a.parts) == len(b.parts) and all(
+            len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
+            for x, y in zip(a.parts, b.parts, strict=True)
+        )
+    if a.name != b.name or len(a.parts) != len(b.parts):
+        return False
+    return all(map(lambda x, y: same(n, x, y), a.parts, b.parts))
+
+
+def values(form: Form) -> tuple[Form, ...]:
+    """The members of a list without the names they are assigned to."""
+    return tuple(item.parts[0] if item.kind == "assign" else item for item in form.parts)
+
+
+def names(form: Form) -> list[Hashable]:
+    """The names in a list of assignments, or nothing unless every member has one."""
+    found = [item.name for item in form.parts if item.kind == "assign"]
+    return found if len(found) == len(form.parts) else []
+
+
+def _same_lists(n: Normalizer, a: Form, b: Form) -> bool:
+    """Unordered and without repetitions; names must agree where both sides have them, and where one side has
+    several they stand for an order."""
+    left, right = names(a), names(b)
+    if len(set(left or right)) > 1 and not (left and right):
+        x, y = values(a), values(b)
+        return len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
+    if left and right:
+        return same_members(n, distinct(n, a.parts), distinct(n, b.parts))
+    return same_members(n, distinct(n, values(a)), distinct(n, values(b)))
+
+
+def distinct(n: Normalizer, items: list[Form] | tuple[Form, ...]) -> tuple[Form, ...]:
+    """The members without repetitions, in their order."""
+    seen: set[Hashable] = set()
+    unkeyed: list[Form] = []
+    result = []
+    for item in items:
+        item_key = form_key(item)
+        if item_key is None and any(same(n, item, other) for other in unkeyed) or item_key in seen:
+            continue
+        if item_key is None:
+            unkeyed.append(item)
+        else:
+            seen.add(item_key)
+        result.append(item)
+    return tuple(result)
+
+
+def same_members(n: Normalizer, a: tuple[Form, ...], b: tuple[Form, ...]) -> bool:
+    """Whether two collections match one to one: equal keys first, the rest pair by pair."""
+    if len(a) != len(b):
+        return False
+    keys_a, keys_b = [form_key(x) for x in a], [form_key(y) for y in b]
+    spare = Counter(k for k in keys_b if k is not None)
+    left = []
+    for item, item_key in zip(a, keys_a, strict=True):
+        if item_key is not None and spare[item_key]:
+            spare[item_key] -= 1
+        else:
+            left.append(item)
+    right = []
+    for item, item_key in zip(b, keys_b, strict=True):
+        if item_key is None or spare[item_key]:
+            right.append(item)
+            if item_key is not None:
+                spare[item_key] -= 1
+    for item in left:
+        for index, other in enumerate(right):
+            if same(n, item, other):
+                del right[index]
+                break
+        else:
+            return False
+    return True
+
+
+def form_key(form: Form) -> Hashable | None:
+    """A key such that equal keys imply the same answer; None for forms that conventions or opaque parts tie
+    up.
+    """
+    if form.kind == "scalar":
+        return polys.canonical(form.parts[0])
+    if form.kind in ("assign", "relation", "cases") or (form.kind == "reals" and form.name is not None):
+        return None
+    if form.kind == "text":
+        return ("text", form.parts[0])
+    if form.kind == "reals":
+        return realsets.key(form.parts)
+    if form.kind == "tuple" and (interval := realsets.interval_key(form)):
+        return interval
+    if form.kind == "equation":
+        inner = polys.canonical(form.parts[0])
+        return None if inner is None else ("equation", inner)
+    if form.kind == "matrix":
+        rows = tuple(tuple(form_key(cell) for cell in row) for row in form.parts)
+        return None if any(None in row for row in rows) else ("matrix", rows)
+    keys = tuple(form_key(part) for part in form.parts)
+    if None in keys:
+        return None
+    if form.kind in ("list", "set"):
+        return keys[0] if len(set(keys)) == 1 else ("members", frozenset(keys))
+    if form.kind in ("union", "orders"):
+        return (form.kind, frozenset(Counter(keys).items()))
+    return (form.kind, form.name, keys)
+
+
+# ---------------------------------------------------------------- in words
+def describe(form: Form) -> str:
+    """A form as a person can read it, for the command line."""
+    if form.kind == "scalar":
+        return polys.describe(form.parts[0])
+    if form.kind == "text":
+        return f"the words {form.parts[0]!r}"
+    if form.kind == "reals":
+        parts = [
+            "(["[closed] + f"{polys.describe(low)}, {polys.describe(high)}" + ")]"[high_closed]
+            for low, closed, high, high_closed in form.parts
+        ]
+        return " u ".join(parts) or "no real number"
+    if form.kind == "matrix":
+        return "matrix " + "; ".join(", ".join(map(describe, row)) for row in form.parts)
+    inner = ", ".join(describe(part) for part in form.parts if isinstance(part, Form))
+    if form.kind == "tuple":
+        return f"{form.name[0]}{inner}{form.name[-1]}"
+    return f"{form.kind} of {inner}" if inner else f"empty {form.kind}"

@@ -1,0 +1,499 @@
+r"""A precedence parser for final answers: the text becomes a syntax tree, or one ParseError.
+
+Paper: section 9 (the grading function has to read what problems and models write).
+Choices: no eval, no generated grammar, no sympy. The whole string must be consumed, since accepting a parsed
+prefix is how graders find `2` in `2,-1`. Length, token count and nesting are limited before anything is
+built, so that reading is linear and bounded. `1/2x` is (1/2)x, `2^10` is 2^{10}, `\frac12` takes one
+character each, as TeX does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mathref.grading import commands
+from mathref.grading.commands import PRIMARY_COMMANDS
+from mathref.grading.lexer import MAX_LENGTH, Token, literal, repeating, tokenize
+from mathref.grading.syntax import Node, ParseError, divide, neg, num, product
+from mathref.grading.vocabulary import (
+    CALLABLE_LETTERS,
+    MULTIPLIERS,
+    NOT_UNITS,
+    NUMBER_WORDS,
+    RELATIONS,
+)
+
+MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
+
+
+_SIGNS = ("op", "cmd")  # kinds of tokens that are known by their text
+
+
+class Parser:
+    """Recursive descent over the tokens of one answer; every method consumes what it returns."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens = tokens
+        self.index = 0
+        self.depth = 0
+        self.indices: set[str] = set()  # summation variables in scope
+        self.bars = 0  # open |...|, inside which a bar in operator position closes
+
+    # -- access
+    def peek(self, offset: int = 0) -> Token:
+        return self.tokens[self.index + offset]
+
+    def next(self) -> Token:
+        token = self.tokens[self.index]
+        if token[0] != "end":  # the end is never passed
+            self.index += 1
+        return token
+
+    def at(self, *texts: str) -> bool:
+        token = self.tokens[self.index]
+        return (
+            token[1] in texts and token[0] in _SIGNS
+        )  # by position: this is the innermost step of all reading
+
+    def take(self, *texts: str) -> bool:
+        token = self.tokens[self.index]
+        if token[1] in texts and token[0] in _SIGNS:
+            self.index += 1
+            return True
+        return False
+
+    def expect(self, text: str) -> None:
+        if not self.take(text):
+            raise ParseError(f"expected {text}, found {self.peek().text or 'the end'}")
+
+    def nested(self, rule: Callable[[], Node]) -> Node:
+        """Run one rule a level deeper; the only way to recurse, hence the only place that counts."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ParseError(f"nested deeper than {MAX_DEPTH}")
+        bars, self.bars = self.bars, 0
+        node = rule()
+        self.bars = bars
+        self.depth -= 1
+        return node
+
+    # -- lists
+    def answer(self) -> Node:
+        """A list of elements, or its only element."""
+        groups: list[list[Node]] = [[self.element()]]
+        kind = ","
+        while separator := self.separator():
+            if self.peek().kind == "end" or self.at(")", "]", "}", r"}"):
+                break
+            if separator == ",":
+                groups[-1].append(self.element())
+            else:
+                kind = separator if separator != ";" else kind
+                groups.append([self.element()])
+        size = len(groups[0])
+        if len(groups) > 1 and size > 1 and all(len(g) == size and all(map(_assigns, g)) for g in groups):
+            return ("list", tuple(("tuple", "(", ")", tuple(g)) for g in groups), ",")  # p=5,q=2; p=7,q=2
+        items = tuple(item for group in groups for item in group)
+        return items[0] if len(items) == 1 else ("list", items, kind)
+
+    def separator(self) -> str | None:
+        """Consume one separator; ", and" is a comma, a lone "and" binds looser than commas do."""
+        if self.take(";"):
+            return ";"
+        comma = self.take(",")
+        if self.peek().kind == "word" and self.peek().text in ("and", "or"):
+            word = self.next().text
+            return "," if comma and word == "and" else word
+        if self.take("vee", "lor"):
+            return "or"
+        if self.take("wedge", "land"):
+            return "and"
+        return "," if comma else None
+
+    def element(self) -> Node:
+        """One member of a list: words, or a chain of relations."""
+        token = self.peek()
+        if token.kind == "word" and len(token.text) > 1 and not self.number_word_ahead():
+            words = self.words()
+            return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
+        return self.chain()
+
+    def words(self) -> Node:
+        words = []
+        while self.peek().kind in ("word", "let", "num") or self.at("-", "(", ")", "'"):
+            if self.peek().kind == "word" and self.peek().text in ("and", "or"):
+                break
+            if self.at(")") and "(" not in words:
+                break
+            words.append(self.next().text)
+        if len(words) > 1 and words[0] in ("a", "an", "the"):
+            words = words[1:]
+        return ("text", " ".join(words))
+
+    def chain(self, named: Node | None = None) -> Node:
+        r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
+        already.
+        """
+        named = named or self.function_name()
+        parts: list[Any] = [named] if named else []
+        if not named:
+            parts.append(None if self.relation() else self.ratio())
+        while relation := self.relation():
+            self.index += 1
+            parts += [relation, self.ratio()]
+        node = parts[0] if len(parts) == 1 else ("chain", tuple(parts))
+        if self.at("pmod"):
+            self.index += 1
+            return ("congruence", node, self.argument())
+        if self.at("(") and self.peek(1).text == "mod":
+            self.index += 2
+            node = ("congruence", node, self.sum())
+            self.expect(")")
+        return node
+
+    def relation(self) -> str | None:
+        token = self.peek()
+        if token.kind in ("op", "cmd"):
+            if token.text == "not":
+                return None
+            return RELATIONS.get(token.text)
+        return None
+
+    def function_name(self) -> Node | None:
+        """`p(x)`, `T(a, b)` or `p(2)` as the whole left-hand side of an equation names a function."""
+        if self.peek().kind != "let" or self.peek(1).text != "(":
+            return None
+        end = 3
+        while self.peek(end).text == "," and end < 7:
+            end += 2
+        arguments = [self.peek(k) for k in range(2, end, 2)]
+        if self.peek(end).text != ")" or any(token.kind not in ("let", "num") for token in arguments):
+            return None
+        if self.peek(end + 1).text not in RELATIONS:
+            return None
+        name = self.peek().text
+        self.index += end + 1
+        return (
+            "call",
+            name,
+            tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments),
+        )
+
+    def ratio(self) -> Node:
+        """`1:2:3`, also clock times."""
+        items = [self.setwise()]
+        while (self.at(":") and not self.in_set_builder) or (
+            self.peek().kind == "word" and self.peek().text == "to"
+        ):
+            self.index += 1
+            items.append(self.setwise())
+        node = items[0] if len(items) == 1 else ("ratio", tuple(items))
+        if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
+            return ("clock", node, self.next().text.replace(".", ""))
+        self.units()
+        return node
+
+    in_set_builder = False
+
+    def setwise(self) -> Node:
+        """Unions, intersections and differences, left to right."""
+        node = self.sum()
+        while self.at("cup", "cap", "setminus", "backslash"):
+            operator = self.next().text
+            node = ("setop", "setminus" if operator == "backslash" else operator, node, self.sum())
+        return node
+
+    # -- arithmetic
+    def sum(self) -> Node:
+        terms = [self.signed_term()]
+        while self.at("+", "-", "pm", "mp"):
+            terms.append(self.signed_term())
+        return terms[0] if len(terms) == 1 else ("add", tuple(terms))
+
+    def signed_term(self) -> Node:
+        if self.take("+"):
+            return self.signed_term_again()
+        if self.take("-"):
+            return neg(self.signed_term_again())
+        if self.at("pm", "mp"):
+            sign = 1 if self.next().text == "pm" else -1
+            return ("pm", sign, self.term())
+        return self.term()
+
+    def signed_term_again(self) -> Node:
+        if not self.at("+", "-", "pm", "mp"):
+            return self.term()
+        return self.nested(self.signed_term)
+
+    def term(self) -> Node:
+        factors = [self.power()]
+        self.units()
+        while True:
+            if self.take("*", "cdot", "times", "ast", "bullet"):
+                factors.append(self.signed_factor())
+            elif self.at("/", "div"):
+                self.index += 1
+                factors.append(("pow", self.signed_factor(), num(-1)))
+            elif self.at("bmod", "mod"):
+                self.index += 1
+                factors = [("mod", product(factors), self.signed_factor())]
+            elif self.starts_factor():
+                if self.peek().kind == "num" and self.tokens[self.index - 1].kind in ("num", "let"):
+                    raise ParseError("two numbers side by side")
+                factors.append(self.power())
+            else:
+                return product(factors)
+            self.units()
+
+    def signed_factor(self) -> Node:
+        if self.take("-"):
+            return neg(self.nested(self.signed_factor))
+        if self.take("+"):
+            return self.nested(self.signed_factor)
+        return self.power()
+
+    def starts_factor(self) -> bool:
+        """Whether the next token begins a factor, so that juxtaposition multiplies."""
+        token = self.peek()
+        if token.kind in ("num", "let", "repeating", "digits"):
+            return True
+        if token.kind == "op":
+            if token.text == "(" and self.peek(1).text == "mod":
+                return False
+            return token.text in ("(", "[", "{") or (token.text == "|" and not self.bars)
+        return token.kind == "cmd" and token.text in PRIMARY_COMMANDS
+
+    def units(self) -> None:
+        """Drop words after a quantity: units, nouns, percent and degree words.
+
+        a.m. and p.m. stay, and so do words that say something else about the number ("5 is not the answer").
+        """
+        start = self.index
+        while self.peek().kind == "word" and self.peek().text.replace(".", "") not in NOT_UNITS:
+            self.index += 1
+            if self.take("^", "**"):
+                self.argument()
+            if self.at("/", "-", "cdot") and self.peek(1).kind in ("word", "let"):
+                self.index += 1 + (self.peek(1).kind == "let")
+        if self.index > start and self.starts_factor():
+            raise ParseError("an operand after words")
+
+    def power(self) -> Node:
+        node = self.postfix(self.primary())
+        if not self.take("^", "**"):
+            return node
+        if self.take("circ", "degree"):
+            return self.postfix(self.degrees(node))
+        if self.at("{") and self.peek(1).text in ("circ", "degree") and self.peek(2).text == "}":
+            self.index += 3
+            return self.postfix(self.degrees(node))
+        start = self.index
+        if self.at("{") and self.peek(1).kind == "word" and self.peek(2).text == "}":  # 5^{\text{th}}
+            self.index += 3
+            return node
+        if self.peek().kind == "word":
+            self.index += 1
+            return node
+        if self.at("{") and self.peek(1).text == "prime":
+            raise ParseError("a prime is not an exponent")
+        self.index = start
+        return self.postfix(("pow", node, self.nested(self.exponent)))
+
+    def degrees(self, node: Node) -> Node:
+        """Degrees of an angle or of a temperature, whose scale is a unit."""
+        if (
+            self.peek().kind in ("let", "word")
+            and self.peek().text in ("C", "F")
+            and self.peek(1).kind == "end"
+        ):
+            self.index += 1
+        return ("deg", node)
+
+    def exponent(self) -> Node:
+        """What follows ^: a group, or in plain text a signed whole number (2^10, 10^-7) and its own
+        exponent.
+        """
+        if self.take("-"):
+            return neg(self.exponent())
+        if self.take("+"):
+            return self.exponent()
+        if self.at("{"):
+            return self.argument()
+        node = self.postfix(self.primary())
+        return ("pow", node, self.nested(self.exponent)) if self.take("^", "**") else node
+
+    def postfix(self, node: Node) -> Node:
+        while True:
+            if self.take("!"):
+                node = ("fn", "fact2" if self.take("!") else "fact", (node,))
+            elif self.at("degree", "circ"):
+                self.index += 1
+                node = self.degrees(node)
+            elif not self.take("%"):
+                return node
+
+    # -- primaries
+    def primary(self) -> Node:
+        token = self.peek()
+        if token.kind in ("num", "repeating", "digits"):
+            return self.number()
+        if token.kind == "let" or (token.kind == "word" and len(token.text) == 1 and token.text.isalpha()):
+            return self.letter()
+        if token.kind == "word":
+            return commands.number_words(self)
+        if token.kind == "cmd":
+            self.index += 1
+            return self.nested(lambda: commands.operand(self, token.text))
+        if token.text in ("(", "[", "{", "|"):
+            self.index += 1
+            return self.nested(lambda: self.bracket(token.text))
+        raise ParseError(f"expected an operand, found {token.text or 'the end'}")
+
+    def number(self) -> Node:
+        token = self.next()
+        if token.kind == "repeating":
+            return num(repeating(token.text))
+        if token.kind == "digits" or (self.at("_") and token.text.isdigit()):
+            return self.based(token.text)
+        value = literal(token.text)
+        if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
+            value = self.mixed(value)
+        if self.peek().kind == "word" and self.peek().text in MULTIPLIERS:
+            value = ("mul", (value, num(MULTIPLIERS[self.next().text])))
+        return value
+
+    def mixed(self, whole: Node) -> Node:
+        """1\\frac{1}{2} and 1 1/2 are sums; a product needs a sign between its factors."""
+        if self.at("frac", "dfrac", "tfrac", "cfrac"):
+            start = self.index
+            self.index += 1
+            part = self.nested(lambda: commands.operand(self, "frac"))
+            if part[0] == "mul" and all(n[0] == "num" and n[1] > 0 for n in (part[1][0], part[1][1][1])):
+                return ("add", (whole, part))
+            self.index = start
+        texts = [self.peek(k) for k in range(3)]
+        if texts[0].kind == texts[2].kind == "num" and texts[0].spaced and texts[1].text == "/":
+            if texts[0].text.isdigit() and texts[2].text.isdigit():
+                self.index += 3
+                return ("add", (whole, divide(literal(texts[0].text), literal(texts[2].text))))
+        return whole
+
+    def based(self, digits: str) -> Node:
+        """`2516_8`, `204_{\\text{five}}`: a numeral to a base, which is not its digits read to base ten."""
+        self.expect("_")
+        base = self.argument()
+        if base[0] != "num" or base[1].denominator != 1 or not 2 <= base[1] <= 36:
+            raise ParseError("not the base of a numeral")
+        return literal(digits) if base[1] == 10 and digits.isdigit() else ("based", digits, int(base[1]))
+
+    def letter(self) -> Node:
+        name = self.next().text
+        primes = 0
+        while self.take("'"):
+            primes += 1
+        name += "'" * primes
+        if self.at("_"):
+            self.index += 1
+            return self.subscripted(name)
+        if name in CALLABLE_LETTERS and [self.peek(k).text for k in range(6)] == [
+            "^",
+            "{",
+            "-",
+            "1",
+            "}",
+            "(",
+        ]:
+            self.index += 5
+            name += "^-1"
+        if name[0] in CALLABLE_LETTERS and self.at("("):
+            self.index += 1
+            inner = self.nested(lambda: self.bracket("("))
+            return ("call", name, inner[3] if inner[0] == "tuple" else (inner,))
+        if name in ("e", "i") and name not in self.indices:
+            return ("const", name)
+        return ("sym", name)
+
+    def subscripted(self, name: str) -> Node:
+        if self.at("{") and self.peek(1).kind == "word":
+            self.index += 1
+            words = []
+            while not self.take("}"):
+                if self.peek().kind == "end":
+                    raise ParseError("unclosed subscript")
+                words.append(self.next().text)
+            return ("sym", f"{name}_{' '.join(words)}")
+        index = self.argument()
+        if index[0] == "num":
+            return ("sym", f"{name}_{index[1]}")
+        return ("call", name + "_", index[1] if index[0] == "list" else (index,))
+
+    def number_word_ahead(self) -> bool:
+        negative = self.peek().text in ("negative", "minus")
+        return self.peek().kind == "word" and self.peek(negative).text in NUMBER_WORDS
+
+    def argument(self) -> Node:
+        """The argument of a command: a group, or by TeX's rule one character (\\frac12, \\sqrt2)."""
+        token = self.peek()
+        if token.kind == "num" and len(token.text) > 1 and token.text[0].isdigit():
+            self.tokens[self.index] = Token("num", token.text[1:], False)
+            return num(int(token.text[0]))
+        if token.kind == "op" and token.text == "{":
+            self.index += 1
+            return self.nested(lambda: self.bracket("{"))
+        if token.kind == "let":
+            self.index += 1
+            return ("const", token.text) if token.text in ("e", "i") else ("sym", token.text)
+        if token.kind == "num":
+            self.index += 1
+            return literal(token.text)
+        return self.primary()
+
+    def bracket(self, opening: str) -> Node:
+        """What stands between brackets: one thing is a group, several are a tuple, an interval or a set."""
+        if opening == "|":
+            self.bars = 1
+            node = self.sum()
+            self.expect("|")
+            return ("fn", "abs", (node,))
+        closings = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": ("}",), "langle": ("rangle",)}[
+            opening
+        ]
+        node = self.answer()
+        if opening == "{" and self.at("choose", "over"):
+            operator = self.next().text
+            other = self.answer()
+            node = ("fn", "binom", (node, other)) if operator == "choose" else divide(node, other)
+        closing = self.next()
+        if closing.text not in closings or closing.kind not in ("op", "cmd"):
+            raise ParseError(f"expected {closings[0]}, found {closing.text or 'the end'}")
+        if node[0] == "list" and opening != "{":
+            return (
+                "tuple",
+                opening if opening != "langle" else "(",
+                closing.text.replace("rangle", ")"),
+                node[1],
+            )
+        if node[0] == "list" and node[2] == ",":
+            return ("set", node[1])
+        return node
+
+
+def _assigns(node: Node) -> bool:
+    return node[0] == "chain" and len(node[1]) == 3 and node[1][1] == "="
+
+
+def parse(text: str) -> Node:
+    """The tree of a cleaned answer; ParseError unless the whole text is one."""
+    if len(text) > MAX_LENGTH:
+        raise ParseError(f"longer than {MAX_LENGTH} characters")
+    parser = Parser(tokenize(text))
+    try:
+        node = parser.answer()
+    except (
+        RecursionError
+    ):  # the depth limit is far below Python's own unless the caller is nested deeply itself
+        raise ParseError("nested too deeply") from None
+    if parser.peek().kind != "end":
+        raise ParseError(f"unexpected {parser.peek().text}")
+    return node
