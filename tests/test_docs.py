@@ -14,7 +14,8 @@ def test_every_module_and_command_is_in_the_file_map_and_the_reverse():
     listed = set(
         re.findall(r"^\s*([\w/]+\.py) ", README.split("## File map")[1].split("\n## ")[0], flags=re.M)
     )
-    modules = {p.name for p in (ROOT / "mathref").glob("*.py") if p.name != "__init__.py"}
+    package = ROOT / "mathref"
+    modules = {str(p.relative_to(package)) for p in package.rglob("*.py") if p.name != "__init__.py"}
     commands = {p.name for p in ROOT.glob("*.py")}
     assert listed == modules | commands
 
