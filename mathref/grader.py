@@ -33,7 +33,7 @@ from mathref.grading.syntax import ParseError
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox) +([^{\s$][^\s$]*)")
 _PRM800K = re.compile(r"^#+[ \t]*Answer:?[ \t]*\n\s*(\S[^\n]*)", re.MULTILINE | re.IGNORECASE)
-_GSM8K = re.compile(r"####[ \t]*(\S[^\n]*)")
+_GSM8K = re.compile(r"####\s*(\S[^\n]*)")
 _SENTENCE = re.compile(r"\banswer(?:\s+is|\s*:|\s+equals)(?:\s*:)?\s*(?:\*\*)?\s*", re.IGNORECASE)
 _END_OF_SENTENCE = re.compile(r"\.?\s*I hope it is correct|\.(?=\s|$|\*)|\n", re.IGNORECASE)
 
@@ -69,7 +69,11 @@ def _stated(text: str) -> str | None:
     if formula := re.match(r"\$\$?([^$]+)\$\$?(?=\s*(?:[.\n*]|$|I hope))", rest):
         return formula.group(1).strip() or None
     end = _END_OF_SENTENCE.search(rest)
-    return (rest[: end.start()] if end else rest).strip().strip("*").strip() or None
+    sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
+    formula = re.match(r"\\[(\[](.+?)\\[)\]]|\$([^$]+)\$(?!.*\$)", sentence)
+    if formula:  # one formula, and words after it
+        sentence = (formula.group(1) or formula.group(2)).strip()
+    return sentence or None
 
 
 def extract_answer(text: str) -> str | None:
