@@ -47,17 +47,13 @@ class TrainConfig:
     steps: int  # optimiser steps
     batch_size: int = 64  # examples a step
     lr: float = 1e-3  # peak learning rate
-    schedule: Literal["cosine", "constant"] = (
-        "cosine"  # after the warm-up; cosine ends at a tenth of the peak
-    )
+    schedule: Literal["cosine", "constant"] = "cosine"  # cosine ends at a tenth of the peak
     warmup_steps: int = 20  # linear from 0
     weight_decay: float = 0.1  # on matrices only
     max_grad_norm: float = 1.0  # gradients are scaled down to this norm
     tokens_per_batch: int = 4096  # padded tokens a micro-batch holds at most: memory, not mathematics
     dtype: torch.dtype = torch.float32  # of the matrix products (autocast); weights stay as they are
-    activation_checkpointing: bool = (
-        False  # recompute the layers in the backward pass: less memory, more time
-    )
+    activation_checkpointing: bool = False  # layers computed twice: less memory, more time
     eval_every: int = 0  # steps between validations; 0 = at the end only
     save_every: int = 100  # steps between checkpoints for --resume
     log_every: int = 10  # steps between lines of metrics.jsonl
