@@ -131,7 +131,8 @@ def main(argv: list[str] | None = None) -> int:
 def report(args: argparse.Namespace, progress: Progress, seconds: float) -> None:
     """What was made, where it is, how long it took, and what comes next."""
     accuracy, loss = progress.best or (0.0, 0.0)
-    shown = f"validation loss {-loss:.4f}" + (f", pass@1 {accuracy:.1%}" if args.stage != "pretrain" else "")
+    solved = args.stage != "pretrain" and args.n_greedy  # else no problem was solved, and 0% would be wrong
+    shown = f"validation loss {-loss:.4f}" + (f", pass@1 {accuracy:.1%}" if solved else "")
     print(f"best checkpoint: step {progress.best_step} of {progress.step}, {shown}")
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {seconds:.0f} s")
     following = (

@@ -65,6 +65,13 @@ def test_fine_tune_sample_evaluate(run_folder, tmp_path):
     assert samples.read_bytes() == before
 
 
+def test_no_accuracy_is_reported_where_none_was_measured(tmp_path):
+    """With --n-greedy 0 the last lines once said pass@1 0.0%, which nobody had measured."""
+    flags = "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2"
+    printed = succeed(f"train.py {flags}", "--out", tmp_path / "out")
+    assert "validation loss" in printed and "pass@1" not in printed
+
+
 def test_few_shot_prompting_of_a_shipped_base(tmp_path):
     out = tmp_path / "few-shot.jsonl"
     succeed(
