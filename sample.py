@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import hashlib
 import json
 import random
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
+from mathref.files import digest_text
 from mathref.runs import pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def default_out(args: argparse.Namespace, model_name: str) -> Path:
 
 def digest(records: list[Any]) -> str:
     """Short sha256 of JSON data, so that a samples file says which problems it is about."""
-    return hashlib.sha256(json.dumps(records, ensure_ascii=False).encode()).hexdigest()[:16]
+    return digest_text(json.dumps(records, ensure_ascii=False))
 
 
 def draw_shots(args: argparse.Namespace, problems: list[Problem]) -> list[Problem]:

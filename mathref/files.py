@@ -164,18 +164,10 @@ def append_jsonl(file: IO[bytes], records: list[dict[str, Any]], *, compress: bo
 
 def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _digest(file)
-        )
-
-
-def _digest(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):  # hashlib.file_digest needs Python 3.11
+            digest.update(block)
     return digest.hexdigest()
 
 

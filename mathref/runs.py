@@ -9,7 +9,6 @@ same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
-from mathref.files import read_json, write_json
+from mathref.files import digest_text, read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +99,7 @@ def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
     `settings` is all that decides the result. Raises FileExistsError for a folder that holds a run when not
     resuming, and ValueError naming the settings that differ when resuming.
     """
-    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    fingerprint = digest_text(json.dumps(settings, sort_keys=True))
     if (folder / RUN).exists():
         if not resume:
             raise FileExistsError(

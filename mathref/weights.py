@@ -9,7 +9,6 @@ unpickling runs code.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 import safetensors
 import torch
 
-from mathref.files import atomic_write, read_json, sha256, write_json
+from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -260,4 +259,4 @@ def save_model(model: Transformer, path: str | Path) -> None:
 def model_digest(path: str | Path) -> str:
     """Short digest of config and weights: names the model that made a samples file."""
     digests = [sha256(file) for file in (Path(path) / CONFIG, *weight_files(path))]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+    return digest_text("".join(digests))

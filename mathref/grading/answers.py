@@ -246,10 +246,6 @@ def _times(n: Normalizer, a: list[list[Poly]], b: list[list[Poly]]) -> list[list
     return [[_total(tuple(map(n.mul, row, column))) for column in columns] for row in a]
 
 
-def _matrix(n: Normalizer, node: Node) -> Form:
-    return Form("matrix", tuple(tuple(build(n, cell) for cell in row) for row in node[1]))
-
-
 # ---------------------------------------------------------------- relations
 def _chain(n: Normalizer, node: Node) -> Form:
     """Equations, inequalities, memberships; in a chain of equalities the last exact value counts."""
