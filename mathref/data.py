@@ -3,10 +3,10 @@ r"""Problems in, samples in and out: what `--data` and `--samples` mean, and whi
 Paper: section 3 (data sets, Table 1, the 500 held-out problems) and section 5 (the N samples of a problem).
 Choices: a format is recognised from the first record of a file and reported (formats.py shows each).
 Validation problems are a seeded draw, min(1000, 1/12 of the problems), one example each; no problem text
-stands on both sides. The contamination guard compares the letters and digits of the texts only: it would
-rather drop a sibling that differs in a sign than keep a copy of a test problem [P]. Samples of any engine
-are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a missing `answer` or
-`correct` is worked out.
+stands on both sides. The contamination guard compares letters, digits and operators of the texts
+(formats.normalized): a copy of a test problem is found however it is set, and x+3 is not a copy of x-3 [P].
+Samples of any engine are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a
+missing `answer` or `correct` is worked out.
 
 One line of a samples file, after a first line {"meta": {...}}:
     {"id": "a1", "problem": "What is 1+1?", "answer": "2", "samples": [{"text": "The answer is \\boxed{2}.",

@@ -29,6 +29,12 @@ from typing import Any, NamedTuple
 ANSWER_BLOCK = re.compile(r"\n*#[ \t]*Answer[ \t]*\n+(.+?)\s*\Z", re.DOTALL)
 # GSM8K's calculator annotations, as in "48/2 = <<48/2=24>>24".
 CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+# What `normalized` passes over: commands that only size a formula; a hyphen or dash before a word ("x-axis",
+# "two-digit"), which some write as a space; a point or star that stands in no number and no product.
+SIZING = re.compile(r"\\(left|right|displaystyle|big+[lr]?)(?![a-z])")
+WORD_HYPHEN = re.compile(r"(?:-\s*)+(?=[^\W\d_]{3})")
+LOOSE_POINT = re.compile(r"(?<!\d)[.*]|[.*](?!\d)")
+MINUS_SIGNS = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,13 @@ def _claim(seen: dict[str, str], id: str, where: str) -> str:
 
 
 def normalized(text: str) -> str:
-    """Letters and digits only, lower case: what two spellings of one problem text have in common."""
-    return "".join(c for c in text.casefold() if c.isalnum())
+    """What two spellings of one problem text have in common: the key of the guard and of repeats.
+
+    Letters and digits, lower case, and the operators + - / < > between them; a point or * between digits.
+    White space, dollar signs, brackets and other punctuation are matters of spelling.
+    """
+    text = WORD_HYPHEN.sub("", SIZING.sub("", text.casefold().translate(MINUS_SIGNS)))
+    return LOOSE_POINT.sub("", "".join(c for c in text if c.isalnum() or c in "+-/<>.*"))
 
 
 def boxed_answer(solution: str, where: str) -> str:

@@ -346,5 +346,52 @@ def test_the_answer_can_be_extracted_from_every_target(steps: str, answer: str) 
 
 
 def test_normalized() -> None:
-    assert normalized("Find $x^2 +\n 3$.") == normalized("find \\(X^{2}+3\\)") == "findx23"
+    assert normalized("Find $x^2 +\n 3$.") == normalized("find \\(X^{2}+3\\)") == "findx2+3"
     assert normalized("$x=3$") != normalized("$x=4$")
+
+
+@pytest.mark.parametrize(
+    ("text", "sibling"),
+    [
+        ("$x+3$", "$x-3$"),
+        ("$x^2-6x-16=0$", "$x^2+6x-16=0$"),
+        ("Compute $\\sin(-60^\\circ)$.", "Compute $\\sin 60^\\circ$."),
+        ("$k>0$", "$k<0$"),
+        ("$\\tan 22.5^\\circ$", "$\\tan 225^\\circ$"),
+        ("$17*9$", "$1*79$"),
+        ("$3/4$", "$34$"),
+        ("$\\theta-x$", "$\\theta x$"),
+    ],
+)
+def test_what_changes_the_mathematics_is_kept(text: str, sibling: str) -> None:
+    """Letters and digits alone made the first of these the same problem."""
+    assert normalized(text) != normalized(sibling)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        ("$x - 3$", "$x\u22123$"),
+        ("$\\theta-x$", "$\\theta - x$"),
+        ("$\\left( x+1 \\right)$", "\\((x + 1)\\)"),
+        ("$x\\,-\\!3$", "$x-3$"),
+        ("A two-digit number.", "A two digit number"),
+        ("the $x$-axis", "the $x$ axis"),
+        ("Ana - who is 5 --- runs.", "Ana, who is 5, runs."),
+        ("It is 3. 5 are left.", "It is $3$.  5 are left."),
+        ("**Find** $x$.", "Find x"),
+        ("$\\displaystyle 1,000$", "$1000$"),
+    ],
+)
+def test_spelling_is_not_kept(text: str, spelling: str) -> None:
+    assert normalized(text) == normalized(spelling)
+
+
+OPERATORS, OPERANDS = ["+", "-", "<", "/", "="], ["x", "3", "12", "\\theta", "(2y)", "\\frac{1}{2}"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(OPERATORS), st.sampled_from(OPERANDS)), max_size=6))
+def test_white_space_around_operators_is_not_kept(terms: list[tuple[str, str]]) -> None:
+    symbols = [symbol for term in terms for symbol in term]
+    assert normalized(" ".join(symbols)) == normalized("\n  ".join(symbols))
+    assert normalized(" ".join(symbols)) == normalized(f"${''.join(symbols)}$")
