@@ -225,6 +225,10 @@ def main(argv: list[str] | None = None) -> int:
     SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
     folder = resolve_model(args.model)
     loaded = load_problems(args.data, split=args.split)
+    if loaded.format == "samples":
+        raise ValueError(
+            f"--data {args.data}: this is a samples file, expected problems to sample solutions of"
+        )
     for note in loaded.notes:
         print(note, file=sys.stderr)
     problems = loaded.problems[: args.limit or None]

@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=["builtin"],
         metavar="FILE",
-        help="builtin, or files and folders of solved problems",
+        help="builtin, or files and folders of solved problems; samples files: their correct solutions",
     )
     add(
         "--style",
@@ -48,7 +48,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="detailed",
         help="solutions of the built-in problems",
     )
-    add("--per-problem", type=int, default=1, help="PRM800K solutions kept of one problem")
+    add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
     add("--out", type=Path, help="run folder (default: runs/STAGE)")
     add("--resume", action="store_true", help="continue the run in --out; start it where there is none")
     add("--steps", type=int, help=_by_stage("steps", "optimiser steps"))

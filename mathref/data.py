@@ -33,7 +33,17 @@ from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_json, read_jsonl
-from mathref.formats import Problem, Row, field, normalized, optional_field, read_rows, recognize
+from mathref.formats import (
+    Problem,
+    Row,
+    SampledProblem,
+    field,
+    normalized,
+    read_rows,
+    recognize,
+    sampled_problem,
+)
+from mathref.formats import Sample as Sample  # what a SampledProblem holds, for those who import it from here
 
 Style = Literal["detailed", "brief", "both"]
 DIGESTS = Path(__file__).parent / "assets" / "math500.digests"
@@ -97,12 +107,13 @@ def _file_rows(path: Path) -> Iterator[Row]:
 
 
 def load_problems(
-    source: str, *, split: str = "train", style: str = "detailed", per_problem: int = 1
+    source: str, *, split: str = "train", style: str = "detailed", per_problem: int | None = None
 ) -> Loaded:
     """Read "builtin", a MATH folder or a JSON Lines file (.gz by name) of a format of formats.py.
 
     `split` and `style` ("detailed", "brief", "both": two examples a problem) are for the built-in set,
-    `per_problem` for PRM800K. Raises FileNotFoundError, or ValueError with file, line, field, expectation.
+    `per_problem` for PRM800K and samples files (None: formats.PER_PROBLEM). Raises FileNotFoundError, or
+    ValueError with file, line, field and what was expected.
     """
     if source == "builtin":
         return Loaded(_builtin(split, style), "built-in", [])
@@ -216,7 +227,7 @@ def training_data(
     style: str = "detailed",
     seed: int = 0,
     n_validation: int | None = None,
-    per_problem: int = 1,
+    per_problem: int | None = None,
 ) -> TrainingData:
     """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
 
@@ -256,74 +267,6 @@ def training_data(
 # --- Samples --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One sampled solution X_i of a problem, its extracted answer A_i and its verdict g(A_i, A)."""
-
-    text: str
-    answer: str | None  # None: no answer could be extracted
-    correct: bool
-    logprob: float | None = None  # log p(X | P), summed over the tokens; None: the engine did not say
-    tokens: int | None = None  # number of tokens, EOS included; None: the engine did not say
-    finish_reason: str = "unknown"  # "stop", "length" or another engine's word
-    score: float | None = None  # S_cls(X | P), once an evaluator has scored it
-
-
-@dataclass(frozen=True)
-class SampledProblem:
-    """A problem with its N samples: one line of a samples file."""
-
-    id: str
-    problem: str
-    answer: str
-    samples: tuple[Sample, ...]
-    level: int | None = None
-    subject: str | None = None
-
-
-def _number(record: dict[str, Any], name: str, where: str) -> float | None:
-    value = record.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected a number or null")
-    return value
-
-
-def _sample(record: Any, reference_answer: str, where: str) -> Sample:
-    text = field(record, "text", str, where)
-    answer = optional_field(record, "answer", str, where)
-    correct = optional_field(record, "correct", bool, where)
-    if "answer" not in record or correct is None:
-        from mathref.grader import extract_answer, is_equivalent  # late: sympy takes most of a second
-
-        answer = answer if "answer" in record else extract_answer(text)
-        correct = is_equivalent(answer, reference_answer) if correct is None else correct
-    return Sample(
-        text,
-        answer,
-        correct,
-        logprob=_number(record, "logprob", where),
-        tokens=optional_field(record, "tokens", int, where),
-        finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
-        score=_number(record, "score", where),
-    )
-
-
-def _sampled_problem(record: dict[str, Any], where: str) -> SampledProblem:
-    if "samples" not in record and "problem" in record:
-        raise ValueError(f"{where}: field 'samples' is missing: this looks like a problem file; "
-                         "`python sample.py` makes samples of it")  # fmt: skip
-    answer = field(record, "answer", str, where)
-    samples = field(record, "samples", list, where)
-    return SampledProblem(
-        id=field(record, "id", str, where),
-        problem=field(record, "problem", str, where),
-        answer=answer,
-        samples=tuple(_sample(s, answer, f"{where}: sample {i}") for i, s in enumerate(samples)),
-        level=optional_field(record, "level", int, where),
-        subject=optional_field(record, "subject", str, where),
-    )
-
-
 def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]]:
     """Read a samples file: its meta line ({} where a foreign file has none) and its problems, in order."""
     path = Path(path)
@@ -337,7 +280,7 @@ def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]
                 raise ValueError(f"{where}: a second meta line; samples of two runs belong in two files")
             meta = field(record, "meta", dict, where)
             continue
-        problem = _sampled_problem(record, where)
+        problem = sampled_problem(record, where)
         if problem.id in seen:
             raise ValueError(f"{where}: id '{problem.id}' is already on line {seen[problem.id]}")
         seen[problem.id] = number

@@ -100,7 +100,7 @@ def ssft(
     style: str,
     device: torch.device,
     n_validation: int | None = None,
-    per_problem: int = 1,
+    per_problem: int | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
 ) -> Stage:

@@ -168,8 +168,6 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         load_problems(write(tmp_path / "a.jsonl"))
     with pytest.raises(ValueError, match=r"b\.jsonl:2: field 'problem' is missing, expected text"):
         load_problems(write(tmp_path / "b.jsonl", plain(1), {"text": "x"}))
-    with pytest.raises(ValueError, match=r"c\.jsonl:1: this is a samples file"):
-        load_problems(write(tmp_path / "c.jsonl", {"meta": {}}))
     with pytest.raises(
         ValueError, match=r"d\.jsonl:3: id 'p1' is already at .*d\.jsonl:1; every id must occur"
     ):
@@ -384,6 +382,29 @@ def test_both_styles_are_two_examples_a_problem() -> None:
     assert len(both.train) == 2 * len(detailed.train)
     assert both.validation == detailed.validation
     assert len({p.id for p in both.train}) == len(both.train)
+
+
+def test_a_model_is_trained_on_its_own_correct_samples(tmp_path: Path) -> None:
+    """What sample.py wrote goes to train.py: guarded, all solutions of a problem on one side."""
+    path = tmp_path / "s.jsonl"
+    with SamplesFile(path, {"seed": 0}) as file:
+        for i in range(24):
+            texts = [f"Way {way}: \\boxed{{{i}}}" for way in "abc"]
+            samples = tuple(Sample(text, str(i), text[4] != "c") for text in texts)
+            file.append([SampledProblem(f"p{i}", f"What is {i}+0?", str(i), samples)])
+        file.append([SampledProblem("held out", HELD_OUT, "1", (Sample("\\boxed{1}", "1", True),))])
+    made = training_data([str(path)])
+    assert len(made.validation) == 2 and len(made.train) == 44
+    assert not {p.problem for p in made.validation} & {p.problem for p in made.train}
+    assert made.notes == [
+        f"{path}: 49 examples, format samples",
+        f"{path}: 73 samples of 25 problems, 0 without a solution to keep",
+        f"{path}: 24 left out: wrong",
+        f"{path}: 1 removed by the contamination guard (held-out problems)",
+        "2 further solutions of validation problems left out",
+        "44 training examples, 2 validation problems",
+    ]
+    assert len(training_data([str(path)], per_problem=1).train) == 22
 
 
 # --- Samples files ------------------------------------------------------------------------------------

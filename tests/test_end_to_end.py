@@ -104,6 +104,9 @@ def test_bad_training_data_is_named_with_file_line_and_field(tmp_path):
     )
     message = refused(line, data, "--out", out)
     assert f"{data}:2" in message and "problem" in message
+    wrong = {"text": "no", "answer": None, "correct": False}
+    data.write_text(json.dumps({"id": "a", "problem": "What is 1+1?", "answer": "2", "samples": [wrong]}))
+    assert f"{data}: none of its 1 samples" in refused(line, data, "--out", out)
     assert not out.exists(), "nothing half-written is left behind"
 
 

@@ -207,6 +207,16 @@ def test_mistakes_get_one_line_and_no_file(
     assert not out.exists()
 
 
+def test_a_samples_file_is_no_problem_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "s.jsonl"
+    solved = {"id": "a", "problem": "P", "answer": "1", "samples": [{"text": "\\boxed{1}"}]}
+    out.write_text(json.dumps(solved) + "\n")
+    assert run(folder, tmp_path / "t.jsonl", "--data", str(out)) == 2
+    assert "this is a samples file, expected problems" in capsys.readouterr().err
+
+
 def test_without_a_model_the_error_says_how_to_get_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
