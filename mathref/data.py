@@ -27,7 +27,7 @@ import json
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -69,11 +69,13 @@ def _generated(split: str) -> tuple[Any, ...]:
     return tuple(generate(split))
 
 
-def _builtin(split: str, style: str) -> list[Problem]:
+def _builtin(split: str, style: str, families: Collection[str] | None = None) -> list[Problem]:
     if style not in get_args(Style):
         raise ValueError(f"unknown style '{style}', expected one of {', '.join(get_args(Style))}")
     problems = []
     for p in _generated(split):
+        if families is not None and p.family not in families:
+            continue
         for word in ("detailed", "brief") if style == "both" else (style,):
             id = f"{p.id}/{word}" if style == "both" else p.id
             problems.append(Problem(id, p.problem, p.answer, getattr(p, word), p.level, p.subject))
@@ -107,16 +109,26 @@ def _file_rows(path: Path) -> Iterator[Row]:
 
 
 def load_problems(
-    source: str, *, split: str = "train", style: str = "detailed", per_problem: int | None = None
+    source: str,
+    *,
+    split: str = "train",
+    style: str = "detailed",
+    per_problem: int | None = None,
+    families: Collection[str] | None = None,
 ) -> Loaded:
     """Read "builtin", a MATH folder or a JSON Lines file (.gz by name) of a format of formats.py.
 
-    `split` and `style` ("detailed", "brief", "both": two examples a problem) are for the built-in set,
-    `per_problem` for PRM800K and samples files (None: formats.PER_PROBLEM). Raises FileNotFoundError, or
-    ValueError with file, line, field and what was expected.
+    For the built-in set: `split`, `style` ("detailed", "brief", "both": two examples a problem), `families`
+    (problems.select_families; None: all). For PRM800K and samples files: `per_problem` (None: PER_PROBLEM of
+    formats.py). Raises FileNotFoundError, or ValueError with file, line, field and what was expected.
     """
     if source == "builtin":
-        return Loaded(_builtin(split, style), "built-in", [])
+        notes = [] if families is None else [f"only of the families {', '.join(families)}"]
+        return Loaded(_builtin(split, style, families), "built-in", notes)
+    if families is not None:
+        raise ValueError(
+            f"{source}: --families and --exclude-families are for --data builtin, leave them out"
+        )
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected 'builtin', a data file or a MATH folder")
@@ -228,12 +240,13 @@ def training_data(
     seed: int = 0,
     n_validation: int | None = None,
     per_problem: int | None = None,
+    families: Collection[str] | None = None,
 ) -> TrainingData:
     """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
 
-    The built-in set brings its own validation problems (the first `n_validation` of them; in the detailed
-    style if `style` is "both"); from the files together `n_validation` are drawn, by default min(1000,
-    1/12).
+    The built-in set brings its own validation problems (the first `n_validation` of them, of the same
+    `families`; in the detailed style if `style` is "both"); from the files together `n_validation` are drawn,
+    by default min(1000, 1/12).
     """
     if n_validation is not None and n_validation < 0:
         raise ValueError(f"cannot keep {n_validation} validation problems, expected 0 or more")
@@ -242,14 +255,15 @@ def training_data(
     validation: list[Problem] = []
     from_files: list[Problem] = []
     for source in dict.fromkeys(sources):
-        loaded = load_problems(source, style=style, per_problem=per_problem)
+        of_source = families if source == "builtin" or "builtin" not in sources else None
+        loaded = load_problems(source, style=style, per_problem=per_problem, families=of_source)
         notes.append(f"{source}: {len(loaded.problems)} examples, format {loaded.format}")
         notes.extend(f"{source}: {note}" for note in loaded.notes)
         kept = _trainable(loaded.problems, source, notes)
         (train if source == "builtin" else from_files).extend(kept)
     if "builtin" in sources:
         one_style = "detailed" if style == "both" else style
-        validation = remove_held_out(_builtin("validation", one_style))[0][:n_validation]
+        validation = remove_held_out(_builtin("validation", one_style, families))[0][:n_validation]
     if from_files:
         drawn, kept_back = _cut(from_files, n_validation, seed)
         train, validation = train + drawn, validation + kept_back

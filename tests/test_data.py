@@ -407,6 +407,33 @@ def test_a_model_is_trained_on_its_own_correct_samples(tmp_path: Path) -> None:
     assert len(training_data([str(path)], per_problem=1).train) == 22
 
 
+def test_families_are_parts_of_the_builtin_set(tmp_path: Path) -> None:
+    """Training and validation problems alike; the two parts together are the whole set, in its order."""
+    whole, names = training_data(["builtin"]), ("linear", "gcd")
+    part = training_data(["builtin"], families=names)
+    rest = training_data(["builtin"], families=[name for name in problems.FAMILIES if name not in names])
+    for a, b, both in (
+        (part.train, rest.train, whole.train),
+        (part.validation, rest.validation, whole.validation),
+    ):
+        assert {p.id.split("-")[0] for p in a} == set(names) and a == [p for p in both if p in a]
+        assert sorted(p.id for p in a + b) == sorted(p.id for p in both)
+    assert "builtin: only of the families linear, gcd" in part.notes
+    path = plain_file(tmp_path / "a.jsonl", 24)
+    mixed = training_data(["builtin", path], families=names)  # the file is whole
+    assert len(mixed.train) == len(part.train) + 22
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl: --families and --exclude-families are for --data builtin"
+    ):
+        training_data([path], families=names)
+
+
+def test_held_out_families_stay_held_out_in_the_guard() -> None:
+    """The guard knows all test problems, whichever families are trained on."""
+    held_out = load_problems("builtin", split="test", families=("gcd",)).problems
+    assert held_out and remove_held_out(held_out) == ([], held_out)
+
+
 # --- Samples files ------------------------------------------------------------------------------------
 
 META = {"model": "runs/ssft", "temperature": 0.9, "shape": (1, 2)}
