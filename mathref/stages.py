@@ -10,7 +10,7 @@ built-in problems alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,8 @@ def ssft(
     style: str,
     device: torch.device,
     n_validation: int | None = None,
-    per_problem: int = 1,
+    per_problem: int | None = None,
+    families: Collection[str] | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
 ) -> Stage:
@@ -124,7 +125,12 @@ def ssft(
     model = load_model(folder, device=str(device), dtype=torch.float32)
     check_fits(tokenizer, model.config)
     data = training_data(
-        sources, style=style, seed=config.seed, n_validation=n_validation, per_problem=per_problem
+        sources,
+        style=style,
+        seed=config.seed,
+        n_validation=n_validation,
+        per_problem=per_problem,
+        families=families,
     )
     notes = [f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters", *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
