@@ -24,10 +24,11 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -288,6 +289,13 @@ def _number(record: dict[str, Any], name: str, where: str) -> float | None:
     return value
 
 
+def _score(record: dict[str, Any], where: str) -> float | None:
+    score = _number(record, "score", where)
+    if score is not None and not math.isfinite(score):  # Python's json reads NaN, which no rule can rank
+        raise ValueError(f"{where}: field 'score' is {score}, expected a finite number or null")
+    return score
+
+
 def _sample(record: Any, reference_answer: str, where: str) -> Sample:
     text = field(record, "text", str, where)
     answer = optional_field(record, "answer", str, where)
@@ -304,7 +312,7 @@ def _sample(record: Any, reference_answer: str, where: str) -> Sample:
         logprob=_number(record, "logprob", where),
         tokens=optional_field(record, "tokens", int, where),
         finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
-        score=_number(record, "score", where),
+        score=_score(record, where),
     )
 
 
@@ -356,6 +364,14 @@ def _sample_record(problem: SampledProblem) -> dict[str, Any]:
             del sample["score"]
     record["samples"] = record.pop("samples")  # the long field last, so that a line's head shows what it is
     return record
+
+
+def write_samples(path: str | Path, meta: dict[str, Any], problems: Iterable[SampledProblem]) -> None:
+    """Write a whole samples file at once; one that is there is replaced whole or not at all."""
+    path = Path(path)
+    with atomic_write(path) as file:
+        records = [{"meta": meta}, *map(_sample_record, problems)]
+        append_jsonl(file, records, compress=path.suffix == ".gz")
 
 
 _OTHER_OUT = "name another --out, or use --overwrite"

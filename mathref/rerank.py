@@ -28,6 +28,7 @@ Canonical: TypeAlias = Callable[[str], Hashable]
 Strategy: TypeAlias = Literal["maj1", "rr.all", "rr.majk", "w.rr", "w.rr.majk", "maj1.topn"]
 
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+WEIGHTED: tuple[Strategy, ...] = ("w.rr", "w.rr.majk")  # those that add scores up
 TOP_CLUSTERS: tuple[Strategy, ...] = ("rr.majk", "w.rr.majk")  # K counts clusters
 WITH_K: tuple[Strategy, ...] = (*TOP_CLUSTERS, "maj1.topn")  # those that read k; maj1.topn calls it n
 DEFAULT_K = 8  # the K of the paper's headline (Table 3)
@@ -150,7 +151,7 @@ def select(
     s = _checked_scores(scores, candidates, strategy, len(answers))
     if strategy in ("rr.all", "rr.majk"):
         return max(candidates, key=s.__getitem__)  # max() takes the first of equals
-    if strategy in ("w.rr", "w.rr.majk"):
+    if strategy in WEIGHTED:
         pool = clusters[:k] if strategy == "w.rr.majk" else clusters
         # fsum() rounds once, so the sum does not depend on the order of the candidates.
         return max(pool, key=lambda c: math.fsum(s[i] for i in c))[0]
@@ -174,7 +175,7 @@ def _checked_scores(
     for i, score in found.items():
         if not math.isfinite(score):
             raise ValueError(f"the score of candidate {i} is {score}, expected a finite number")
-        if score < 0 and strategy in ("w.rr", "w.rr.majk"):
+        if score < 0 and strategy in WEIGHTED:
             raise ValueError(
                 f"{strategy} sums scores, and that of candidate {i} is {score}: expected at least 0"
             )
