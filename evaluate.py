@@ -135,8 +135,7 @@ def print_selection(
             show(f"{system.name}: rules on the first N samples", prefix, args.markdown)
     if qualities:
         show("Scores of right and wrong candidates", tables.quality_table(qualities), args.markdown)
-    if table := tables.cost_table([s.sampled for s in systems]):
-        show("Cost", table, args.markdown)
+    show("Cost", tables.cost_table([s.sampled for s in systems]), args.markdown)
 
 
 def compare_all(systems: list[System], markdown: bool) -> tuple[list[str], list[dict[str, Any]]]:

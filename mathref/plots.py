@@ -180,7 +180,7 @@ def _label_axes(axes: Any, x: str, y: str) -> None:
 
 
 def plot_selection(systems: Sequence[System], path: str | Path) -> None:
-    """Draw Figure 1 (accuracy over K and n, share of candidates scored) and accuracy against N, a row a system.
+    """Draw Figure 1 (accuracy over K and n, candidates scored) and accuracy against N, one row a system.
 
     ValueError if no file has scores, or if the name's ending is no image format.
     """

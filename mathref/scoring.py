@@ -127,7 +127,7 @@ class _Timed:
             self._saved = self.seconds
 
 
-def cost(problems: Sequence[SampledProblem]) -> dict[str, int]:
+def count_scored(problems: Sequence[SampledProblem]) -> dict[str, int]:
     """Candidates, how many of them have a score, and how many evaluator calls those took (distinct texts)."""
     scored = [{s.text for s in p.samples if s.score is not None} for p in problems]
     return {
@@ -166,4 +166,4 @@ def score_file(
                     yield problem.id
     finally:
         timed.save()
-    write_json(cost_file(out), {**cost(read_samples(out)[1]), "seconds": round(timed.seconds, 3)})
+    write_json(cost_file(out), {**count_scored(read_samples(out)[1]), "seconds": round(timed.seconds, 3)})

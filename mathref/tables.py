@@ -33,7 +33,7 @@ from mathref.report import (
     selection_metrics,
 )
 from mathref.rerank import STRATEGIES, WITH_K, Strategy
-from mathref.scoring import cost_file
+from mathref.scoring import cost_file, count_scored
 from mathref.selection import (
     best_k,
     cost_curve,
@@ -195,24 +195,22 @@ def _fraction(interval: Interval) -> str:
     return f"{interval.value:.3f} ({interval.low:.3f}-{interval.high:.3f})"
 
 
-def cost(scored: Scored) -> dict[str, float] | None:
-    """What rerank.py recorded beside a scored file: candidates, scored, calls, seconds; None without it."""
+def cost(scored: Scored) -> dict[str, float | None]:
+    """Candidates, scored ones, evaluator calls; seconds as rerank.py kept them (None: nothing is kept)."""
     path = cost_file(Path(scored.file))
-    return read_json(path) if path.exists() else None
+    return {**count_scored(scored.problems), "seconds": read_json(path)["seconds"] if path.exists() else None}
 
 
-def cost_table(files: Sequence[Scored]) -> Table | None:
-    """One row per scored file: candidates scored, evaluator calls, seconds; None where nothing is recorded."""
+def cost_table(files: Sequence[Scored]) -> Table:
+    """One row per scored file: candidates scored, evaluator calls, and seconds where they were kept."""
     rows = []
     for scored in files:
-        if (spent := cost(scored)) and "calls" in spent:
-            share = 100 * spent["scored"] / spent["candidates"]
-            counts = [f"{spent[name]:,}" for name in ("candidates", "scored")]
-            rows.append(
-                [scored.file, *counts, f"{share:.1f}", f"{spent['calls']:,}", f"{spent['seconds']:.1f}"]
-            )
-    head = ["file", "candidates", "scored", "scored %", "evaluator calls", "evaluator seconds"]
-    return Table(head, rows) if rows else None
+        spent = cost(scored)
+        share = f"{100 * spent['scored'] / spent['candidates']:.1f}"
+        counts = [f"{spent[name]:,}" for name in ("candidates", "scored", "calls")]
+        seconds = "" if spent["seconds"] is None else f"{spent['seconds']:.1f}"
+        rows.append([scored.file, *counts[:2], share, counts[2], seconds])
+    return Table(["file", "candidates", "scored", "scored %", "evaluator calls", "evaluator seconds"], rows)
 
 
 def adaptive_table(found: Sequence[Stopped]) -> Table:
