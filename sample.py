@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
 from mathref.files import digest_text
-from mathref.runs import pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import comma_list, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
     from mathref.data import Problem, SampledProblem, SamplesFile
@@ -42,6 +42,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--model", default=DEFAULT_MODEL, metavar="DIR", help="tiny, small (shipped), or a model folder")
     add("--data", default="builtin", metavar="FILE", help="builtin, or a file or folder of problems")
     add("--split", default="test", choices=["test", "validation", "train"], help="of the built-in problems")
+    add(
+        "--families", type=comma_list, metavar="A,B", help="evaluate these families of built-in problems only"
+    )
+    add("--exclude-families", type=comma_list, metavar="A,B", help="evaluate no built-in problems of these")
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
     add = parser.add_argument_group("decoding").add_argument
     add("--n", type=int, default=DEFAULTS["n"], help="samples per problem")
@@ -90,6 +94,8 @@ def default_out(args: argparse.Namespace, model_name: str) -> Path:
     for name, short in (("top_p", "p"), ("top_k", "k"), ("max_new_tokens", "max"), ("seed", "seed")):
         if getattr(args, name) != DEFAULTS[name] and not (greedy and name.startswith("top")):
             parts.append(f"{short}{getattr(args, name):g}")
+    for names, word in ((args.families, "only"), (args.exclude_families, "without")):
+        parts.extend([word, *(names or ())] if names else [])
     if args.limit:
         parts.append(f"first{args.limit}")
     return Path("samples") / ("-".join(parts) + ".jsonl")
@@ -216,6 +222,7 @@ def main(argv: list[str] | None = None) -> int:
             "shipped base model with `python sample.py --model tiny --few-shot 4`"
         )
     from mathref.data import SamplesFile, load_problems
+    from mathref.problems import select_families
     from mathref.prompts import STOP, few_shot_prompt
     from mathref.sampler import SampleConfig, encode_prompts, problems_per_batch, sample
     from mathref.tokenizer import load_tokenizer
@@ -224,7 +231,12 @@ def main(argv: list[str] | None = None) -> int:
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
     SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
     folder = resolve_model(args.model)
-    loaded = load_problems(args.data, split=args.split)
+    families = select_families(args.families, args.exclude_families)
+    loaded = load_problems(args.data, split=args.split, families=families)
+    if loaded.format == "samples":
+        raise ValueError(
+            f"--data {args.data}: this is a samples file, expected problems to sample solutions of"
+        )
     for note in loaded.notes:
         print(note, file=sys.stderr)
     problems = loaded.problems[: args.limit or None]
@@ -236,6 +248,8 @@ def main(argv: list[str] | None = None) -> int:
     # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
     encode_prompts(tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len)
     meta = describe(args, folder, problems, shots) | decoding
+    if families is not None:  # only then, so that files made before the flag keep their meta line
+        meta["families"] = list(families)
     meta |= {"stop": list(STOP), "device": device.type, "dtype": str(dtype).removeprefix("torch.")}
     out = default_out(args, folder.name) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()

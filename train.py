@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mathref.runs import open_run, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import comma_list, open_run, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
     from mathref.trainer import Progress
@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="+",
         default=["builtin"],
         metavar="FILE",
-        help="builtin, or files and folders of solved problems",
+        help="builtin, or files and folders of solved problems; samples files: their correct solutions",
     )
     add(
         "--style",
@@ -48,7 +48,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="detailed",
         help="solutions of the built-in problems",
     )
-    add("--per-problem", type=int, default=1, help="PRM800K solutions kept of one problem")
+    names = {"type": comma_list, "metavar": "A,B"}
+    add("--families", **names, help="built-in problems of these families only (an unknown name lists them)")
+    add(
+        "--exclude-families",
+        **names,
+        help="none of these: held out, to evaluate on with sample.py --families",
+    )
+    add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
     add("--out", type=Path, help="run folder (default: runs/STAGE)")
     add("--resume", action="store_true", help="continue the run in --out; start it where there is none")
     add("--steps", type=int, help=_by_stage("steps", "optimiser steps"))
@@ -88,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.perf_counter()
     from mathref import stages, trainer  # after parsing, so that --help answers at once
+    from mathref.problems import select_families
     from mathref.weights import save_model
 
     device = pick_device(args.device)
@@ -105,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
             device=device,
             n_validation=args.n_validation,
             per_problem=args.per_problem,
+            families=select_families(args.families, args.exclude_families),
             n_greedy=args.n_greedy,
             max_new_tokens=args.max_new_tokens,
         )

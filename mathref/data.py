@@ -3,10 +3,10 @@ r"""Problems in, samples in and out: what `--data` and `--samples` mean, and whi
 Paper: section 3 (data sets, Table 1, the 500 held-out problems) and section 5 (the N samples of a problem).
 Choices: a format is recognised from the first record of a file and reported (formats.py shows each).
 Validation problems are a seeded draw, min(1000, 1/12 of the problems), one example each; no problem text
-stands on both sides. The contamination guard compares the letters and digits of the texts only: it would
-rather drop a sibling that differs in a sign than keep a copy of a test problem [P]. Samples of any engine
-are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a missing `answer` or
-`correct` is worked out.
+stands on both sides. The contamination guard compares letters, digits and operators of the texts
+(formats.normalized): a copy of a test problem is found however it is set, and x+3 is not a copy of x-3 [P].
+Samples of any engine are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a
+missing `answer` or `correct` is worked out.
 
 One line of a samples file, after a first line {"meta": {...}}:
     {"id": "a1", "problem": "What is 1+1?", "answer": "2", "samples": [{"text": "The answer is \\boxed{2}.",
@@ -24,17 +24,26 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import random
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_json, read_jsonl
-from mathref.formats import Problem, Row, field, normalized, optional_field, read_rows, recognize
+from mathref.formats import (
+    Problem,
+    Row,
+    SampledProblem,
+    field,
+    normalized,
+    read_rows,
+    recognize,
+    sampled_problem,
+)
+from mathref.formats import Sample as Sample  # what a SampledProblem holds, for those who import it from here
 
 Style = Literal["detailed", "brief", "both"]
 DIGESTS = Path(__file__).parent / "assets" / "math500.digests"
@@ -60,11 +69,13 @@ def _generated(split: str) -> tuple[Any, ...]:
     return tuple(generate(split))
 
 
-def _builtin(split: str, style: str) -> list[Problem]:
+def _builtin(split: str, style: str, families: Collection[str] | None = None) -> list[Problem]:
     if style not in get_args(Style):
         raise ValueError(f"unknown style '{style}', expected one of {', '.join(get_args(Style))}")
     problems = []
     for p in _generated(split):
+        if families is not None and p.family not in families:
+            continue
         for word in ("detailed", "brief") if style == "both" else (style,):
             id = f"{p.id}/{word}" if style == "both" else p.id
             problems.append(Problem(id, p.problem, p.answer, getattr(p, word), p.level, p.subject))
@@ -98,15 +109,26 @@ def _file_rows(path: Path) -> Iterator[Row]:
 
 
 def load_problems(
-    source: str, *, split: str = "train", style: str = "detailed", per_problem: int = 1
+    source: str,
+    *,
+    split: str = "train",
+    style: str = "detailed",
+    per_problem: int | None = None,
+    families: Collection[str] | None = None,
 ) -> Loaded:
     """Read "builtin", a MATH folder or a JSON Lines file (.gz by name) of a format of formats.py.
 
-    `split` and `style` ("detailed", "brief", "both": two examples a problem) are for the built-in set,
-    `per_problem` for PRM800K. Raises FileNotFoundError, or ValueError with file, line, field, expectation.
+    For the built-in set: `split`, `style` ("detailed", "brief", "both": two examples a problem), `families`
+    (problems.select_families; None: all). For PRM800K and samples files: `per_problem` (None: PER_PROBLEM of
+    formats.py). Raises FileNotFoundError, or ValueError with file, line, field and what was expected.
     """
     if source == "builtin":
-        return Loaded(_builtin(split, style), "built-in", [])
+        notes = [] if families is None else [f"only of the families {', '.join(families)}"]
+        return Loaded(_builtin(split, style, families), "built-in", notes)
+    if families is not None:
+        raise ValueError(
+            f"{source}: --families and --exclude-families are for --data builtin, leave them out"
+        )
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected 'builtin', a data file or a MATH folder")
@@ -217,13 +239,14 @@ def training_data(
     style: str = "detailed",
     seed: int = 0,
     n_validation: int | None = None,
-    per_problem: int = 1,
+    per_problem: int | None = None,
+    families: Collection[str] | None = None,
 ) -> TrainingData:
     """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
 
-    The built-in set brings its own validation problems (the first `n_validation` of them; in the detailed
-    style if `style` is "both"); from the files together `n_validation` are drawn, by default min(1000,
-    1/12).
+    The built-in set brings its own validation problems (the first `n_validation` of them, of the same
+    `families`; in the detailed style if `style` is "both"); from the files together `n_validation` are drawn,
+    by default min(1000, 1/12).
     """
     if n_validation is not None and n_validation < 0:
         raise ValueError(f"cannot keep {n_validation} validation problems, expected 0 or more")
@@ -232,14 +255,15 @@ def training_data(
     validation: list[Problem] = []
     from_files: list[Problem] = []
     for source in dict.fromkeys(sources):
-        loaded = load_problems(source, style=style, per_problem=per_problem)
+        of_source = families if source == "builtin" or "builtin" not in sources else None
+        loaded = load_problems(source, style=style, per_problem=per_problem, families=of_source)
         notes.append(f"{source}: {len(loaded.problems)} examples, format {loaded.format}")
         notes.extend(f"{source}: {note}" for note in loaded.notes)
         kept = _trainable(loaded.problems, source, notes)
         (train if source == "builtin" else from_files).extend(kept)
     if "builtin" in sources:
         one_style = "detailed" if style == "both" else style
-        validation = remove_held_out(_builtin("validation", one_style))[0][:n_validation]
+        validation = remove_held_out(_builtin("validation", one_style, families))[0][:n_validation]
     if from_files:
         drawn, kept_back = _cut(from_files, n_validation, seed)
         train, validation = train + drawn, validation + kept_back
@@ -257,81 +281,6 @@ def training_data(
 # --- Samples --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One sampled solution X_i of a problem, its extracted answer A_i and its verdict g(A_i, A)."""
-
-    text: str
-    answer: str | None  # None: no answer could be extracted
-    correct: bool
-    logprob: float | None = None  # log p(X | P), summed over the tokens; None: the engine did not say
-    tokens: int | None = None  # number of tokens, EOS included; None: the engine did not say
-    finish_reason: str = "unknown"  # "stop", "length" or another engine's word
-    score: float | None = None  # S_cls(X | P), once an evaluator has scored it
-
-
-@dataclass(frozen=True)
-class SampledProblem:
-    """A problem with its N samples: one line of a samples file."""
-
-    id: str
-    problem: str
-    answer: str
-    samples: tuple[Sample, ...]
-    level: int | None = None
-    subject: str | None = None
-
-
-def _number(record: dict[str, Any], name: str, where: str) -> float | None:
-    value = record.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected a number or null")
-    return value
-
-
-def _score(record: dict[str, Any], where: str) -> float | None:
-    score = _number(record, "score", where)
-    if score is not None and not math.isfinite(score):  # Python's json reads NaN, which no rule can rank
-        raise ValueError(f"{where}: field 'score' is {score}, expected a finite number or null")
-    return score
-
-
-def _sample(record: Any, reference_answer: str, where: str) -> Sample:
-    text = field(record, "text", str, where)
-    answer = optional_field(record, "answer", str, where)
-    correct = optional_field(record, "correct", bool, where)
-    if "answer" not in record or correct is None:
-        from mathref.grader import extract_answer, is_equivalent  # late: sympy takes most of a second
-
-        answer = answer if "answer" in record else extract_answer(text)
-        correct = is_equivalent(answer, reference_answer) if correct is None else correct
-    return Sample(
-        text,
-        answer,
-        correct,
-        logprob=_number(record, "logprob", where),
-        tokens=optional_field(record, "tokens", int, where),
-        finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
-        score=_score(record, where),
-    )
-
-
-def _sampled_problem(record: dict[str, Any], where: str) -> SampledProblem:
-    if "samples" not in record and "problem" in record:
-        raise ValueError(f"{where}: field 'samples' is missing: this looks like a problem file; "
-                         "`python sample.py` makes samples of it")  # fmt: skip
-    answer = field(record, "answer", str, where)
-    samples = field(record, "samples", list, where)
-    return SampledProblem(
-        id=field(record, "id", str, where),
-        problem=field(record, "problem", str, where),
-        answer=answer,
-        samples=tuple(_sample(s, answer, f"{where}: sample {i}") for i, s in enumerate(samples)),
-        level=optional_field(record, "level", int, where),
-        subject=optional_field(record, "subject", str, where),
-    )
-
-
 def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]]:
     """Read a samples file: its meta line ({} where a foreign file has none) and its problems, in order."""
     path = Path(path)
@@ -345,7 +294,7 @@ def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]
                 raise ValueError(f"{where}: a second meta line; samples of two runs belong in two files")
             meta = field(record, "meta", dict, where)
             continue
-        problem = _sampled_problem(record, where)
+        problem = sampled_problem(record, where)
         if problem.id in seen:
             raise ValueError(f"{where}: id '{problem.id}' is already on line {seen[problem.id]}")
         seen[problem.id] = number

@@ -5,13 +5,17 @@ Choices: every solution ends in the answer format of the built-in set, "The answ
 "# Answer" block and GSM8K's "#### x" are rewritten to it, and it is added where the last \boxed of a
 solution is not its answer; MATH solutions stay as they are. Of PRM800K, solutions that reach the right
 answer without a step rated -1 are kept, at most `per_problem` a problem (default 1), the first in the file.
-The paper is silent on both points [P].
+Of a samples file, so that a model can be trained on what it found itself (rejection sampling), correct and
+finished samples are kept, no text twice, the first `per_problem` a problem (default 4). The paper is silent
+on all of these points [P].
 
     MATH      {"problem", "solution", "level": "Level 3", "type": "Algebra"}, the answer is in the last \boxed
     MATH-500  {"problem", "solution", "answer", "level": 3, "subject", "unique_id": "test/algebra/1.json"}
     GSM8K     {"question", "answer": "2+3=<<2+3=5>>5 eggs\n#### 5"}
     PRM800K   {"question": {"problem", "ground_truth_answer"}, "label": {"finish_reason": "solution", "steps":
                [{"completions": [{"text", "rating": 1}], "human_completion": null, "chosen_completion": 0}]}}
+    samples   {"id", "problem", "answer", "samples": [{"text", "answer", "correct", "finish_reason"}]}, as
+              sample.py writes it, after a first line {"meta": {...}} if there is one
     judged    {"problem", "solution", "answer", "gold", "correct": true}
     plain     {"problem" or "question", "answer"} and, if known, "solution", "id", "level", "subject"
 """
@@ -19,6 +23,7 @@ The paper is silent on both points [P].
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -29,6 +34,14 @@ from typing import Any, NamedTuple
 ANSWER_BLOCK = re.compile(r"\n*#[ \t]*Answer[ \t]*\n+(.+?)\s*\Z", re.DOTALL)
 # GSM8K's calculator annotations, as in "48/2 = <<48/2=24>>24".
 CALCULATOR = re.compile(r"<<[^<>\n]*>>")
+# Solutions kept of one problem, for the formats that hold several of it: the defaults of --per-problem.
+PER_PROBLEM = {"PRM800K": 1, "samples": 4}
+# What `normalized` passes over: commands that only size a formula; a hyphen or dash before a word ("x-axis",
+# "two-digit"), which some write as a space; a point or star that stands in no number and no product.
+SIZING = re.compile(r"\\(left|right|displaystyle|big+[lr]?)(?![a-z])")
+WORD_HYPHEN = re.compile(r"(?:-\s*)+(?=[^\W\d_]{3})")
+LOOSE_POINT = re.compile(r"(?<!\d)[.*]|[.*](?!\d)")
+MINUS_SIGNS = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,31 @@ class Problem:
     problem: str
     answer: str
     solution: str | None = None
+    level: int | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled solution X_i of a problem, its extracted answer A_i and its verdict g(A_i, A)."""
+
+    text: str
+    answer: str | None  # None: no answer could be extracted
+    correct: bool
+    logprob: float | None = None  # log p(X | P), summed over the tokens; None: the engine did not say
+    tokens: int | None = None  # number of tokens, EOS included; None: the engine did not say
+    finish_reason: str = "unknown"  # "stop", "length" or another engine's word
+    score: float | None = None  # S_cls(X | P), once an evaluator has scored it
+
+
+@dataclass(frozen=True)
+class SampledProblem:
+    """A problem with its N samples: one line of a samples file."""
+
+    id: str
+    problem: str
+    answer: str
+    samples: tuple[Sample, ...]
     level: int | None = None
     subject: str | None = None
 
@@ -123,8 +161,13 @@ def _claim(seen: dict[str, str], id: str, where: str) -> str:
 
 
 def normalized(text: str) -> str:
-    """Letters and digits only, lower case: what two spellings of one problem text have in common."""
-    return "".join(c for c in text.casefold() if c.isalnum())
+    """What two spellings of one problem text have in common: the key of the guard and of repeats.
+
+    Letters and digits, lower case, and the operators + - / < > between them; a point or * between digits.
+    White space, dollar signs, brackets and other punctuation are matters of spelling.
+    """
+    text = WORD_HYPHEN.sub("", SIZING.sub("", text.casefold().translate(MINUS_SIGNS)))
+    return LOOSE_POINT.sub("", "".join(c for c in text if c.isalnum() or c in "+-/<>.*"))
 
 
 def boxed_answer(solution: str, where: str) -> str:
@@ -258,7 +301,7 @@ def _prm800k_target(record: dict[str, Any], where: str) -> tuple[str | None, str
     return with_answer(solution, block[1]), ""
 
 
-def read_prm800k(rows: Iterable[Row], per_problem: int = 1) -> Selection:
+def read_prm800k(rows: Iterable[Row], per_problem: int) -> Selection:
     """PRM800K phase 1 and 2: the selection of training targets that the module's docstring states."""
     problems: list[Problem] = []
     targets: dict[str, list[str]] = {}  # by problem
@@ -280,13 +323,109 @@ def read_prm800k(rows: Iterable[Row], per_problem: int = 1) -> Selection:
     return problems, [f"{n} left out: {reason}" for reason, n in left_out.most_common()]
 
 
+def _number(record: dict[str, Any], name: str, where: str) -> float | None:
+    value = record.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected a number or null")
+    return value
+
+
+def _score(record: dict[str, Any], where: str) -> float | None:
+    score = _number(record, "score", where)
+    if score is not None and not math.isfinite(score):  # Python's json reads NaN, which no rule can rank
+        raise ValueError(f"{where}: field 'score' is {score}, expected a finite number or null")
+    return score
+
+
+def _sample(record: Any, reference_answer: str, where: str) -> Sample:
+    text = field(record, "text", str, where)
+    answer = optional_field(record, "answer", str, where)
+    correct = optional_field(record, "correct", bool, where)
+    if "answer" not in record or correct is None:
+        from mathref.grader import extract_answer, is_equivalent  # late: sympy takes most of a second
+
+        answer = answer if "answer" in record else extract_answer(text)
+        correct = is_equivalent(answer, reference_answer) if correct is None else correct
+    return Sample(
+        text,
+        answer,
+        correct,
+        logprob=_number(record, "logprob", where),
+        tokens=optional_field(record, "tokens", int, where),
+        finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
+        score=_score(record, where),
+    )
+
+
+def sampled_problem(record: dict[str, Any], where: str) -> SampledProblem:
+    """One line of a samples file; a missing `answer` or `correct` of a sample is worked out."""
+    if "samples" not in record and "problem" in record:
+        raise ValueError(f"{where}: field 'samples' is missing: this looks like a problem file; "
+                         "`python sample.py` makes samples of it")  # fmt: skip
+    answer = field(record, "answer", str, where)
+    samples = field(record, "samples", list, where)
+    return SampledProblem(
+        id=field(record, "id", str, where),
+        problem=field(record, "problem", str, where),
+        answer=answer,
+        samples=tuple(_sample(s, answer, f"{where}: sample {i}") for i, s in enumerate(samples)),
+        level=optional_field(record, "level", int, where),
+        subject=optional_field(record, "subject", str, where),
+    )
+
+
+def _why_rejected(sample: Sample, kept: dict[str, Sample], per_problem: int) -> str:
+    """Why a sample is not trained on, beside those `kept` of its problem; "" if it is."""
+    if not sample.correct:
+        return "wrong"
+    if sample.finish_reason == "length":
+        return "cut off by the length limit"
+    if normalized(sample.text) in kept:
+        return "repeats"
+    return f"beyond {per_problem} a problem" if len(kept) >= per_problem else ""
+
+
+def read_sampled(rows: Iterable[Row], per_problem: int) -> Selection:
+    """A model's own samples: the first `per_problem` correct and finished ones of a problem, no text twice.
+
+    Raises ValueError where no sample is left, for nothing then is to be learnt.
+    """
+    problems: list[Problem] = []
+    seen: dict[str, str] = {}
+    left_out: Counter[str] = Counter()
+    where, n_samples, unsolved = "", 0, 0
+    for where, _, record in rows:
+        if "meta" in record and "samples" not in record:
+            continue
+        sampled = sampled_problem(record, where)
+        _claim(seen, sampled.id, where)
+        kept: dict[str, Sample] = {}  # by normalised text
+        for sample in sampled.samples:
+            reason = _why_rejected(sample, kept, per_problem)
+            if reason:
+                left_out[reason] += 1
+            else:
+                kept[normalized(sample.text)] = sample
+        n_samples += len(sampled.samples)
+        unsolved += not kept
+        p = sampled
+        for number, sample in enumerate(kept.values(), start=1):
+            id = p.id if number == 1 else f"{p.id}#{number}"
+            target = with_answer(sample.text, sample.answer or p.answer)
+            problems.append(Problem(id, p.problem, p.answer, target, p.level, p.subject))
+    if not problems:
+        raise ValueError(
+            f"{where.rpartition(':')[0]}: none of its {n_samples} samples of {len(seen)} problems is correct "
+            "and finished, so there is nothing to train on; sample more (sample.py --n) or a better model"
+        )
+    notes = [f"{n_samples} samples of {len(seen)} problems, {unsolved} without a solution to keep"]
+    return problems, notes + [f"{n} left out: {reason}" for reason, n in left_out.most_common()]
+
+
 def recognize(record: dict[str, Any], where: str) -> str:
     """The name of the format a file's first record is in; ValueError says which shapes are known."""
     if "samples" in record or "meta" in record:
-        raise ValueError(
-            f"{where}: this is a samples file, expected problems; samples go to evaluate.py, to rerank.py "
-            "--samples and to train.py --samples"
-        )
+        return "samples"
     if "question" in record and "label" in record:
         return "PRM800K"
     if "question" in record and "####" in str(record.get("answer")):
@@ -305,9 +444,15 @@ def recognize(record: dict[str, Any], where: str) -> str:
     )
 
 
-def read_rows(format: str, rows: Iterable[Row], per_problem: int = 1) -> Selection:
-    """Read the rows of a file whose first record was recognised as `format`."""
-    if format == "PRM800K":
-        return read_prm800k(rows, per_problem)
+def read_rows(format: str, rows: Iterable[Row], per_problem: int | None = None) -> Selection:
+    """Read the rows of a file whose first record was recognised as `format`.
+
+    Where a problem has several solutions, `per_problem` of them are kept; None: PER_PROBLEM of the format.
+    """
+    if per_problem is not None and per_problem < 1:
+        raise ValueError(f"--per-problem is {per_problem}, expected at least 1")
+    if format in PER_PROBLEM:
+        several = read_prm800k if format == "PRM800K" else read_sampled
+        return several(rows, PER_PROBLEM[format] if per_problem is None else per_problem)
     readers = {"GSM8K": read_gsm8k, "judged solutions": read_judged}
     return readers.get(format, read_plain)(rows)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +48,10 @@ class BuiltinProblem:
     level: int
     subject: str
     key: str
+
+    @property
+    def family(self) -> str:
+        return self.key.partition(":")[0]
 
 
 def draw(rng: random.Random, family: str, level: int) -> BuiltinProblem:
@@ -105,6 +109,23 @@ def generate(split: Split, n: int | None = None, seed: int = 0) -> list[BuiltinP
         if len(found) == n:
             break
     return list(found.values())
+
+
+def select_families(only: Sequence[str] | None, without: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The families named in `only` and not in `without`, in the order of FAMILIES; None where both are None.
+
+    Raises ValueError for an unknown name, and where no family is left.
+    """
+    if only is None and without is None:
+        return None
+    unknown = [name for name in (*(only or ()), *(without or ())) if name not in FAMILIES]
+    if unknown:
+        raise ValueError(f"unknown family '{unknown[0]}', expected some of {', '.join(FAMILIES)}")
+    wanted = FAMILIES if only is None else only
+    selected = tuple(name for name in FAMILIES if name in wanted and name not in (without or ()))
+    if not selected:
+        raise ValueError("--families and --exclude-families leave no family of built-in problems")
+    return selected
 
 
 # ---- Text for pre-training ---------------------------------------------------------------------------

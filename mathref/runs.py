@@ -56,6 +56,11 @@ def _one_line(error: BaseException, status: int) -> int:
     return status
 
 
+def comma_list(text: str) -> list[str]:
+    """The names of a flag like `--families linear,gcd`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def resolve_model(name: str) -> Path:
     """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json.
 

@@ -10,7 +10,7 @@ built-in problems alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,28 +52,39 @@ class Stage:
     digest: str  # of the training texts: a resumed run must see the same
 
 
-def pretrain(shape: str, config: TrainConfig, *, device: torch.device, n_validation: int = 200) -> Stage:
-    """A new model of one of SHAPES on `config.steps * config.batch_size` documents, each seen once.
+def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validation: int = 200) -> Stage:
+    """A new model of one of SHAPES, or the checkpoint in a folder, on `config.steps * config.batch_size`
+    documents, each seen once.
 
-    Raises ValueError for an unknown shape.
+    A checkpoint that goes on should be given another seed than it had, or it sees the same documents again.
+    Raises ValueError for what is neither a shape nor a checkpoint folder.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"--model {shape}: pre-training starts from nothing, expected {' or '.join(SHAPES)}")
-    tokenizer = train_sentencepiece(tokenizer_text(config.seed), VOCAB_SIZE)
+    if model in SHAPES:
+        tokenizer: Tokenizer = train_sentencepiece(tokenizer_text(config.seed), VOCAB_SIZE)
+        torch.manual_seed(config.seed)
+        network = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[model]))
+        origin = f"a new {model} model"
+    elif (Path(model) / "config.json").exists():
+        tokenizer, network = load_tokenizer(Path(model)), load_model(model, dtype=torch.float32)
+        origin = f"the checkpoint {model}, trained further"
+    else:
+        raise ValueError(
+            f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "
+            "checkpoint folder"
+        )
+    network = network.to(device)
     n_train = config.steps * config.batch_size
     texts = itertools.islice(pretraining_text(config.seed), n_train + n_validation)
     documents = [trainer.encode_document(tokenizer, text) for text in texts]
     held_back, documents = documents[:n_validation], documents[n_validation:]
-    torch.manual_seed(config.seed)
-    model = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[shape])).to(device)
     objective = SolutionLikelihood()
     n_tokens = sum(len(d.ids) for d in documents)
     notes = [
-        f"a new {shape} model, {sum(p.numel() for p in model.parameters()):,} parameters",
+        f"{origin}, {sum(p.numel() for p in network.parameters()):,} parameters",
         f"{n_train:,} documents, {n_tokens:,} tokens of built-in text, none from validation or test problems",
     ]
     return Stage(
-        model=model,
+        model=network,
         tokenizer=tokenizer,
         items=documents,
         objective=objective,
@@ -100,7 +111,8 @@ def ssft(
     style: str,
     device: torch.device,
     n_validation: int | None = None,
-    per_problem: int = 1,
+    per_problem: int | None = None,
+    families: Collection[str] | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
 ) -> Stage:
@@ -113,7 +125,12 @@ def ssft(
     model = load_model(folder, device=str(device), dtype=torch.float32)
     check_fits(tokenizer, model.config)
     data = training_data(
-        sources, style=style, seed=config.seed, n_validation=n_validation, per_problem=per_problem
+        sources,
+        style=style,
+        seed=config.seed,
+        n_validation=n_validation,
+        per_problem=per_problem,
+        families=families,
     )
     notes = [f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters", *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -299,6 +300,8 @@ def train(
             last = done == config.steps
             if last or (config.eval_every and done % config.eval_every == 0):
                 line |= _validate(model, validate, save_best, progress)
+                if bar.disable:  # no terminal: a log gets one line a validation instead of the bar
+                    tqdm.write(log_line(line, config.steps), file=sys.stderr)
             if last or done % config.log_every == 0 or "val/loss" in line:
                 append_jsonl(metrics, [line])
             if last or done % config.save_every == 0:
@@ -356,6 +359,18 @@ def _validate(
         progress.best, progress.best_step = rank, progress.step
         save_best(model)
     return values
+
+
+def log_line(line: dict[str, Any], steps: int) -> str:
+    """A validation's line of metrics.jsonl for a reader: losses, accuracy, speed and the time left."""
+    values = [f"loss {line['train/loss']:.3f}"]
+    for name, value in line.items():
+        if name.startswith("val/"):
+            shown = f"{value:.4f}" if "loss" in name else f"{value:.1%}"
+            values.append(f"validation {name.removeprefix('val/')} {shown}")
+    step, seconds = line["step"], max(line["seconds"], 0.01)
+    values.append(f"{line['tokens'] / seconds:,.0f} tokens/s")
+    return f"step {step}/{steps}: {', '.join(values)}, {seconds / step * (steps - step):.0f} s left"
 
 
 def _not_finite(folder: Path, step: int, loss: float, grad_norm: float, lr: float) -> str:

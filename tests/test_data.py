@@ -30,7 +30,7 @@ from mathref.data import (
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 TRAINING_FILES = {  # file -> (problems it yields, how many of them the guard removes)
-    "math_train.jsonl.gz": (11998, 1),
+    "math_train.jsonl.gz": (11998, 0),
     "gsm8k_train.jsonl.gz": (7473, 0),
     "prm800k_steps_train.jsonl": (380, 0),
     "prm800k_labelled_train.jsonl.gz": (134, 0),
@@ -48,8 +48,8 @@ HELD_OUT = (
 
 
 def letters(text: str) -> str:
-    """The guard's normal form, written a second time."""
-    return re.sub(r"[\W_]", "", text).lower()
+    """The guard's normal form, written a second time and coarser: of the operators, only + and - count."""
+    return re.sub(r"[^\w+-]|_", "", text).lower()
 
 
 def write(path: Path, *records: Any) -> str:
@@ -168,8 +168,6 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         load_problems(write(tmp_path / "a.jsonl"))
     with pytest.raises(ValueError, match=r"b\.jsonl:2: field 'problem' is missing, expected text"):
         load_problems(write(tmp_path / "b.jsonl", plain(1), {"text": "x"}))
-    with pytest.raises(ValueError, match=r"c\.jsonl:1: this is a samples file"):
-        load_problems(write(tmp_path / "c.jsonl", {"meta": {}}))
     with pytest.raises(
         ValueError, match=r"d\.jsonl:3: id 'p1' is already at .*d\.jsonl:1; every id must occur"
     ):
@@ -185,7 +183,9 @@ def problem(text: str) -> Problem:
 
 def test_a_math500_problem_is_removed_however_it_is_set() -> None:
     spellings = [HELD_OUT, HELD_OUT.upper(), HELD_OUT.replace(" ", "\n  "), HELD_OUT.replace("$", "\\(")]
-    others = [HELD_OUT.replace("(0,3)", "(0,4)"), HELD_OUT[:-60], "Another problem.", "", "$"]
+    spellings += [HELD_OUT.replace("(r,", "\\left( r,").replace("\\theta)", "\\theta \\right)")]
+    others = [HELD_OUT.replace("(0,3)", "(0,4)"), HELD_OUT.replace("(0,3)", "(0,-3)")]
+    others += [HELD_OUT[:-60], "Another problem.", "", "$"]
     kept, removed = remove_held_out([problem(text) for text in spellings + others])
     assert [p.problem for p in removed] == spellings
     assert [p.problem for p in kept] == others
@@ -194,6 +194,23 @@ def test_a_math500_problem_is_removed_however_it_is_set() -> None:
 def test_builtin_test_problems_are_removed() -> None:
     held_out = load_problems("builtin", split="test").problems
     assert remove_held_out(held_out) == ([], held_out)
+
+
+def test_a_problem_that_differs_in_a_sign_is_no_copy() -> None:
+    """Letters and digits alone were compared once: x^2+18x+80 and x^2-18x+80 then were the same problem.
+
+    Three built-in training problems were removed as copies of test problems, and seven as validation ones.
+    """
+    made = training_data(["builtin"])
+    assert made.notes == [
+        "builtin: 11000 examples, format built-in",
+        "11000 training examples, 1000 validation problems",
+    ]
+    assert "Find all solutions of $x^2-18x+80=0$." in {p.problem for p in made.train}
+    held_out = "Find all solutions of $x^2+18x+80=0$."
+    assert (
+        remove_held_out([problem(held_out)])[1] and not remove_held_out([problem(held_out[:-4] + "9$.")])[1]
+    )
 
 
 def test_no_builtin_training_text_is_a_test_text() -> None:
@@ -232,8 +249,7 @@ def test_the_digests_are_those_of_math500(capsys: pytest.CaptureFixture[str]) ->
 def test_no_problem_of_the_500_in_any_training_file(name: str) -> None:
     """PAPER.md 13.12, for every public training file; independent of the shipped digests.
 
-    The one problem that the guard takes out of math_train (train/precalculus/474) differs from a held-out one
-    in a sign; no text is held out word for word.
+    Nor is anything taken out wrongly: train/precalculus/474 differs from a held-out problem in a sign alone.
     """
     lines = (SHARED / "math500_test.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["problem"] for line in lines]
@@ -366,6 +382,56 @@ def test_both_styles_are_two_examples_a_problem() -> None:
     assert len(both.train) == 2 * len(detailed.train)
     assert both.validation == detailed.validation
     assert len({p.id for p in both.train}) == len(both.train)
+
+
+def test_a_model_is_trained_on_its_own_correct_samples(tmp_path: Path) -> None:
+    """What sample.py wrote goes to train.py: guarded, all solutions of a problem on one side."""
+    path = tmp_path / "s.jsonl"
+    with SamplesFile(path, {"seed": 0}) as file:
+        for i in range(24):
+            texts = [f"Way {way}: \\boxed{{{i}}}" for way in "abc"]
+            samples = tuple(Sample(text, str(i), text[4] != "c") for text in texts)
+            file.append([SampledProblem(f"p{i}", f"What is {i}+0?", str(i), samples)])
+        file.append([SampledProblem("held out", HELD_OUT, "1", (Sample("\\boxed{1}", "1", True),))])
+    made = training_data([str(path)])
+    assert len(made.validation) == 2 and len(made.train) == 44
+    assert not {p.problem for p in made.validation} & {p.problem for p in made.train}
+    assert made.notes == [
+        f"{path}: 49 examples, format samples",
+        f"{path}: 73 samples of 25 problems, 0 without a solution to keep",
+        f"{path}: 24 left out: wrong",
+        f"{path}: 1 removed by the contamination guard (held-out problems)",
+        "2 further solutions of validation problems left out",
+        "44 training examples, 2 validation problems",
+    ]
+    assert len(training_data([str(path)], per_problem=1).train) == 22
+
+
+def test_families_are_parts_of_the_builtin_set(tmp_path: Path) -> None:
+    """Training and validation problems alike; the two parts together are the whole set, in its order."""
+    whole, names = training_data(["builtin"]), ("linear", "gcd")
+    part = training_data(["builtin"], families=names)
+    rest = training_data(["builtin"], families=[name for name in problems.FAMILIES if name not in names])
+    for a, b, both in (
+        (part.train, rest.train, whole.train),
+        (part.validation, rest.validation, whole.validation),
+    ):
+        assert {p.id.split("-")[0] for p in a} == set(names) and a == [p for p in both if p in a]
+        assert sorted(p.id for p in a + b) == sorted(p.id for p in both)
+    assert "builtin: only of the families linear, gcd" in part.notes
+    path = plain_file(tmp_path / "a.jsonl", 24)
+    mixed = training_data(["builtin", path], families=names)  # the file is whole
+    assert len(mixed.train) == len(part.train) + 22
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl: --families and --exclude-families are for --data builtin"
+    ):
+        training_data([path], families=names)
+
+
+def test_held_out_families_stay_held_out_in_the_guard() -> None:
+    """The guard knows all test problems, whichever families are trained on."""
+    held_out = load_problems("builtin", split="test", families=("gcd",)).problems
+    assert held_out and remove_held_out(held_out) == ([], held_out)
 
 
 # --- Samples files ------------------------------------------------------------------------------------

@@ -104,6 +104,9 @@ def test_bad_training_data_is_named_with_file_line_and_field(tmp_path):
     )
     message = refused(line, data, "--out", out)
     assert f"{data}:2" in message and "problem" in message
+    wrong = {"text": "no", "answer": None, "correct": False}
+    data.write_text(json.dumps({"id": "a", "problem": "What is 1+1?", "answer": "2", "samples": [wrong]}))
+    assert f"{data}: none of its 1 samples" in refused(line, data, "--out", out)
     assert not out.exists(), "nothing half-written is left behind"
 
 
@@ -129,6 +132,8 @@ def test_unknown_values_and_missing_models_are_refused(tmp_path):
     assert "invalid choice" in command("train.py --stage nonsense").stderr
     assert command("train.py --stage nonsense").returncode == 2
     assert "tiny or small" in refused("train.py --stage ssft --model nowhere", "--out", tmp_path / "out")
+    unknown = refused("train.py --stage ssft --exclude-families gcd,gdc", "--out", tmp_path / "out")
+    assert "unknown family 'gdc', expected some of linear" in unknown
     assert "--lr" in refused("train.py --stage ssft --lr -1", "--out", tmp_path / "out")
     assert "not on this machine" in refused(
         "train.py --stage ssft --device cuda:7", "--out", tmp_path / "out"

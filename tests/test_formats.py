@@ -15,7 +15,7 @@ def rows(*records: Any) -> list[Row]:
     return [Row(f"a.jsonl:{i}", f"a:{i}", record) for i, record in enumerate(records, start=1)]
 
 
-def read(*records: Any, per_problem: int = 1) -> tuple[list[Problem], list[str]]:
+def read(*records: Any, per_problem: int | None = None) -> tuple[list[Problem], list[str]]:
     return read_rows(recognize(records[0], "a.jsonl:1"), rows(*records), per_problem)
 
 
@@ -49,6 +49,8 @@ PLAIN = {"problem": "What is 1+1?", "answer": "2", "solution": "It is \\boxed{2}
         ({"question": {}, "label": {}}, "PRM800K"),
         (PLAIN, "problem/answer"),
         ({"question": "What is 1+1?", "answer": 2}, "problem/answer"),
+        ({"meta": {}}, "samples"),
+        ({"id": "a", "problem": "b", "answer": "c", "samples": []}, "samples"),
     ],
 )
 def test_the_format_is_recognised(record: dict[str, Any], format: str) -> None:
@@ -58,12 +60,6 @@ def test_the_format_is_recognised(record: dict[str, Any], format: str) -> None:
 @pytest.mark.parametrize("record", [{}, {"text": "a"}, {"problem": "a"}, {"answer": "a"}])
 def test_an_unknown_record_names_what_is_expected(record: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^a\.jsonl:1: no known format .*expected at least 'problem'"):
-        recognize(record, "a.jsonl:1")
-
-
-@pytest.mark.parametrize("record", [{"meta": {}}, {"id": "a", "problem": "b", "answer": "c", "samples": []}])
-def test_a_samples_file_is_sent_where_it_belongs(record: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^a\.jsonl:1: this is a samples file.*evaluate\.py.*rerank\.py"):
         recognize(record, "a.jsonl:1")
 
 
@@ -313,6 +309,89 @@ def test_broken_prm800k_records_are_named(record: dict[str, Any], message: str) 
     assert str(error.value).startswith(f"a.jsonl:1: {message}")
 
 
+# --- Samples files ------------------------------------------------------------------------------------
+
+
+def sample(text: str, correct: bool = True, finish_reason: str = "stop", answer: str | None = "4") -> dict:
+    return {"text": text, "answer": answer, "correct": correct, "finish_reason": finish_reason}
+
+
+def sampled(id: str, *samples: Any, **more: Any) -> dict[str, Any]:
+    return {"id": id, "problem": f"Problem {id}", "answer": "4", "samples": list(samples), **more}
+
+
+def test_samples_are_selected_and_counted() -> None:
+    """Seven samples of two problems: two are kept, and every other one is counted under one reason."""
+    problems, notes = read(
+        {"meta": {"seed": 0}},
+        sampled(
+            "a",
+            sample("2+2=5. \\boxed{5}", correct=False, answer="5"),
+            sample("2+2=4. \\boxed{4}"),
+            sample("2 + 2 = 4.\n\\boxed{4}."),  # the first again, set otherwise
+            sample("1+3=4. \\boxed{4}", finish_reason="length"),
+            sample("Two and two.\n# Answer\n\n4"),
+            level=2,
+            subject="Algebra",
+        ),
+        sampled("b", sample("no", correct=False, answer=None), sample("no", correct=False, answer=None)),
+    )
+    assert problems == [
+        Problem("a", "Problem a", "4", "2+2=4. \\boxed{4}", 2, "Algebra"),
+        Problem("a#2", "Problem a", "4", "Two and two.\nThe answer is \\boxed{4}.", 2, "Algebra"),
+    ]
+    assert notes == [
+        "7 samples of 2 problems, 1 without a solution to keep",
+        "3 left out: wrong",
+        "1 left out: repeats",
+        "1 left out: cut off by the length limit",
+    ]
+
+
+@pytest.mark.parametrize(("per_problem", "n"), [(None, 4), (1, 1), (6, 6), (99, 6)])
+def test_the_first_samples_of_a_problem_are_kept(per_problem: int | None, n: int) -> None:
+    ways = [sample(f"Way {i}. \\boxed{{4}}") for i in range(6)]
+    problems, notes = read(sampled("a", *ways), per_problem=per_problem)
+    assert [p.solution for p in problems] == [way["text"] for way in ways[:n]]
+    assert notes[1:] == ([f"{6 - n} left out: beyond {n} a problem"] if n < 6 else [])
+
+
+def test_samples_of_another_engine_are_graded() -> None:
+    [problem], notes = read(sampled("a", {"text": "So \\boxed{5}."}, {"text": "So \\boxed{4}."}))
+    assert problem.solution == "So \\boxed{4}." and "1 left out: wrong" in notes
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [],
+        [sample("no", correct=False)],
+        [sample("\\boxed{4}", finish_reason="length"), sample("no", correct=False)],
+    ],
+)
+def test_samples_without_a_correct_one_are_one_line(samples: list[Any]) -> None:
+    message = rf"^a\.jsonl: none of its {len(samples)} samples of 1 problems is correct and finished.*--n"
+    with pytest.raises(ValueError, match=message):
+        read({"meta": {}}, sampled("a", *samples))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=12), st.integers(1, 4))
+def test_every_sample_is_kept_or_counted_once(drawn: list[tuple[str, bool]], per_problem: int) -> None:
+    record = sampled("a", sample("z"), *[sample(text, correct) for text, correct in drawn])
+    problems, notes = read(record, per_problem=per_problem)
+    assert len(problems) == min(per_problem, len({"z"} | {text for text, correct in drawn if correct}))
+    assert len(problems) + sum(int(note.split()[0]) for note in notes[1:]) == len(drawn) + 1
+
+
+def test_broken_samples_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^a\.jsonl:2: sample 0: field 'text' is missing, expected text"):
+        read({"meta": {}}, sampled("a", {}))
+    with pytest.raises(ValueError, match=r"^a\.jsonl:2: id 'a' is already at a\.jsonl:1"):
+        read(sampled("a", sample("x")), sampled("a", sample("x")))
+    with pytest.raises(ValueError, match=r"^--per-problem is 0, expected at least 1"):
+        read(sampled("a", sample("x")), per_problem=0)
+
+
 # --- Answers ------------------------------------------------------------------------------------------
 
 
@@ -346,5 +425,52 @@ def test_the_answer_can_be_extracted_from_every_target(steps: str, answer: str) 
 
 
 def test_normalized() -> None:
-    assert normalized("Find $x^2 +\n 3$.") == normalized("find \\(X^{2}+3\\)") == "findx23"
+    assert normalized("Find $x^2 +\n 3$.") == normalized("find \\(X^{2}+3\\)") == "findx2+3"
     assert normalized("$x=3$") != normalized("$x=4$")
+
+
+@pytest.mark.parametrize(
+    ("text", "sibling"),
+    [
+        ("$x+3$", "$x-3$"),
+        ("$x^2-6x-16=0$", "$x^2+6x-16=0$"),
+        ("Compute $\\sin(-60^\\circ)$.", "Compute $\\sin 60^\\circ$."),
+        ("$k>0$", "$k<0$"),
+        ("$\\tan 22.5^\\circ$", "$\\tan 225^\\circ$"),
+        ("$17*9$", "$1*79$"),
+        ("$3/4$", "$34$"),
+        ("$\\theta-x$", "$\\theta x$"),
+    ],
+)
+def test_what_changes_the_mathematics_is_kept(text: str, sibling: str) -> None:
+    """Letters and digits alone made the first of these the same problem."""
+    assert normalized(text) != normalized(sibling)
+
+
+@pytest.mark.parametrize(
+    ("text", "spelling"),
+    [
+        ("$x - 3$", "$x\u22123$"),
+        ("$\\theta-x$", "$\\theta - x$"),
+        ("$\\left( x+1 \\right)$", "\\((x + 1)\\)"),
+        ("$x\\,-\\!3$", "$x-3$"),
+        ("A two-digit number.", "A two digit number"),
+        ("the $x$-axis", "the $x$ axis"),
+        ("Ana - who is 5 --- runs.", "Ana, who is 5, runs."),
+        ("It is 3. 5 are left.", "It is $3$.  5 are left."),
+        ("**Find** $x$.", "Find x"),
+        ("$\\displaystyle 1,000$", "$1000$"),
+    ],
+)
+def test_spelling_is_not_kept(text: str, spelling: str) -> None:
+    assert normalized(text) == normalized(spelling)
+
+
+OPERATORS, OPERANDS = ["+", "-", "<", "/", "="], ["x", "3", "12", "\\theta", "(2y)", "\\frac{1}{2}"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(OPERATORS), st.sampled_from(OPERANDS)), max_size=6))
+def test_white_space_around_operators_is_not_kept(terms: list[tuple[str, str]]) -> None:
+    symbols = [symbol for term in terms for symbol in term]
+    assert normalized(" ".join(symbols)) == normalized("\n  ".join(symbols))
+    assert normalized(" ".join(symbols)) == normalized(f"${''.join(symbols)}$")

@@ -11,7 +11,7 @@ import sympy
 from mathref.arithmetic import euclid, frac, plus, radical, reduced, signed, square_part, times
 from mathref.families import FAMILIES
 from mathref.grader import extract_answer, is_equivalent
-from mathref.problems import LEVELS, SIZES, generate, pretraining_text, split_of, stream
+from mathref.problems import LEVELS, SIZES, generate, pretraining_text, select_families, split_of, stream
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,33 @@ def test_unknown_split_and_size_are_refused():
         generate("dev")
     with pytest.raises(ValueError, match="at least 1"):
         generate("test", 0)
+
+
+def test_families_are_selected_in_one_order():
+    """Equal selections are equal values, however they are written: meta lines are compared."""
+    assert select_families(None, None) is None
+    assert (
+        select_families(["gcd", "linear"], None)
+        == select_families(["linear", "gcd"], [])
+        == ("linear", "gcd")
+    )
+    rest = select_families(None, ["gcd", "linear"])
+    assert len(rest) == 16 and set(rest) | {"gcd", "linear"} == set(FAMILIES)
+    assert select_families(["gcd", "linear"], ["gcd"]) == ("linear",)
+
+
+@pytest.mark.parametrize(("only", "without"), [(["gdc"], None), (None, ["gcd", "gdc"])])
+def test_an_unknown_family_lists_the_known_ones(only, without):
+    with pytest.raises(
+        ValueError, match=r"unknown family 'gdc', expected some of linear, system, .*shopping$"
+    ):
+        select_families(only, without)
+
+
+@pytest.mark.parametrize(("only", "without"), [(["gcd"], ["gcd"]), (None, list(FAMILIES)), ([], None)])
+def test_no_family_at_all_is_refused(only, without):
+    with pytest.raises(ValueError, match="leave no family"):
+        select_families(only, without)
 
 
 def test_pretraining_text_holds_no_held_out_problem(splits):

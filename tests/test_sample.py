@@ -170,6 +170,22 @@ def test_few_shot_reaches_the_prompt_and_the_meta_line(folder: Path, tmp_path: P
     assert with_shots[0].samples[0].logprob != without[0].samples[0].logprob
 
 
+def test_families_are_in_the_meta_line_where_they_are_used(folder: Path, tmp_path: Path) -> None:
+    """Only there: a samples file made before the flag existed is still continued."""
+    out = tmp_path / "s.jsonl"
+    builtin = ("--data", "builtin", "--limit", "2", "--n", "1")
+    assert run(folder, out, *builtin, "--families", "gcd,linear") == 0
+    meta, problems = read_samples(out)
+    assert meta["families"] == ["linear", "gcd"] and {p.id.split("-")[0] for p in problems} == {
+        "linear",
+        "gcd",
+    }
+    assert run(folder, out, *builtin, "--families", "linear,gcd") == 0
+    assert run(folder, out, *builtin, "--families", "linear") == 2
+    assert run(folder, tmp_path / "all.jsonl", *builtin) == 0
+    assert "families" not in read_samples(tmp_path / "all.jsonl")[0]
+
+
 def test_default_names_tell_runs_apart() -> None:
     def name(*argv: str) -> str:
         return sample.default_out(sample.parse_args(list(argv)), "ssft").as_posix()
@@ -178,6 +194,8 @@ def test_default_names_tell_runs_apart() -> None:
     assert name("--greedy") == "samples/ssft-test-greedy.jsonl"
     assert name("--few-shot", "4", "--style", "brief") == "samples/ssft-test-4shot-brief-n64-t0.9.jsonl"
     assert name("--data", "x/math500.jsonl.gz", "--n", "8") == "samples/ssft-math500-n8-t0.9.jsonl"
+    assert name("--families", "gcd, linear") == "samples/ssft-test-n64-t0.9-only-gcd-linear.jsonl"
+    assert name("--exclude-families", "gcd") == "samples/ssft-test-n64-t0.9-without-gcd.jsonl"
     assert name("--limit", "5", "--seed", "2", "--top-p", "1", "--split", "train") == (
         "samples/ssft-train-n64-t0.9-p1-seed2-first5.jsonl"
     )
@@ -191,6 +209,8 @@ def test_default_names_tell_runs_apart() -> None:
         (["--limit", "-1"], "--limit is -1"),
         (["--greedy", "--n", "5"], "--greedy"),
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
+        (["--families", "gcd"], "problems.jsonl: --families and --exclude-families are for --data builtin"),
+        (["--data", "builtin", "--families", "gdc"], "unknown family 'gdc', expected some of linear, system"),
         (["--model", "nowhere"], "nowhere"),
         (["--few-shot", "99", "--shots", "{folder}/others.jsonl"], "only 12 solved problems"),
         (["--few-shot", "10", "--shots", "{folder}/others.jsonl"], "problem p0: its prompt has"),
@@ -205,6 +225,16 @@ def test_mistakes_get_one_line_and_no_file(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and complaint in error
     assert not out.exists()
+
+
+def test_a_samples_file_is_no_problem_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "s.jsonl"
+    solved = {"id": "a", "problem": "P", "answer": "1", "samples": [{"text": "\\boxed{1}"}]}
+    out.write_text(json.dumps(solved) + "\n")
+    assert run(folder, tmp_path / "t.jsonl", "--data", str(out)) == 2
+    assert "this is a samples file, expected problems" in capsys.readouterr().err
 
 
 def test_without_a_model_the_error_says_how_to_get_one(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from mathref.trainer import (
     encode_document,
     encode_example,
     learning_rate,
+    log_line,
     make_optimizer,
     mean_loss,
     micro_batches,
@@ -299,6 +301,33 @@ def test_the_best_model_is_kept_not_the_last(tmp_path):
         save_best=lambda m: kept.append(len(kept)),
     )
     assert progress.best_step == 3 and progress.best == [0.6, -1.5] and len(kept) == 3
+
+
+def test_a_log_that_is_no_terminal_gets_a_line_a_validation(tmp_path, capfd):
+    """Once nothing was shown between start and end of a run whose output goes to a file."""
+    config = TrainConfig(steps=4, batch_size=2, eval_every=2)
+    run(new_model(), examples(4), tmp_path, config)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    first, last = shown.err.splitlines()
+    number = r"\d+\.\d+"
+    said = rf"step 2/4: loss {number}, validation loss {number}, [\d,]+ tokens/s, \d+ s left"
+    assert re.fullmatch(said, first) and last.startswith("step 4/4: ") and last.endswith(", 0 s left")
+
+
+def test_log_line_is_computed_from_the_metrics():
+    line = {
+        "step": 50,
+        "train/loss": 0.51234,
+        "lr": 1e-3,
+        "grad_norm": 1.0,
+        "tokens": 80_000,
+        "seconds": 40.0,
+    }
+    line |= {"val/loss": 0.25, "val/pass@1": 0.375}
+    assert log_line(line, 200) == (  # 40 s for 50 steps are 120 s for the other 150
+        "step 50/200: loss 0.512, validation loss 0.2500, validation pass@1 37.5%, 2,000 tokens/s, 120 s left"
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path):
