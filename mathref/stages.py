@@ -76,7 +76,8 @@ def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validat
     """A new model of one of SHAPES, or the checkpoint in a folder, on `config.steps * config.batch_size`
     documents, each seen once.
 
-    A checkpoint that goes on should be given another seed than it had, or it sees the same documents again.
+    A checkpoint that goes on reads judged solutions too (`pretraining_text`); it should be given another seed
+    than it had, or it sees the same documents again.
     Raises ValueError for what is neither a shape nor a checkpoint folder.
     """
     if model in SHAPES:
@@ -84,9 +85,11 @@ def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validat
         torch.manual_seed(config.seed)
         network = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[model]))
         origin = f"a new {model} model"
+        text = pretraining_text(config.seed)
     elif (Path(model) / "config.json").exists():
         tokenizer, network = load_tokenizer(Path(model)), load_model(model, dtype=torch.float32)
         origin = f"the checkpoint {model}, trained further"
+        text = pretraining_text(config.seed, judged=True)
     else:
         raise ValueError(
             f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "
@@ -94,8 +97,8 @@ def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validat
         )
     network = network.to(device)
     n_train = config.steps * config.batch_size
-    texts = itertools.islice(pretraining_text(config.seed), n_train + n_validation)
-    documents = [trainer.encode_document(tokenizer, text) for text in texts]
+    texts = itertools.islice(text, n_train + n_validation)
+    documents = [trainer.encode_document(tokenizer, document) for document in texts]
     held_back, documents = documents[:n_validation], documents[n_validation:]
     objective = SolutionLikelihood()
     n_tokens = sum(len(d.ids) for d in documents)
