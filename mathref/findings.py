@@ -380,21 +380,20 @@ def figures(study: Study) -> list[Path]:
     """Figure 1 and accuracy against N of the evaluators, calibration, and Pass@k and maj@k; seed 0."""
     made: list[Path] = []
     folder = study.folder / "figures"
-    pairs = {}
+    systems: list[System] = []
+    validation: dict[str, Scored | None] = {}
     for size in dict.fromkeys(study.sizes):
         test = study.scored(judged(size, "detailed-test", f"{size}-xent"), 0)
         if test:
-            system = System(f"{size}, cross-entropy evaluator", test, None, test.values)
-            pairs[system] = study.scored(judged(size, "detailed-validation", f"{size}-xent"), 0)
-    systems = list(pairs)
+            systems.append(System(f"{size}, cross-entropy evaluator", test, None, test.values))
+            name = judged(size, "detailed-validation", f"{size}-xent")
+            validation[test.file] = study.scored(name, 0)
     if not systems:
         return made
     folder.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Callable[[Path], None]] = {
         "figure1.png": lambda path: plots.plot_selection(systems, path),
-        "calibration.png": lambda path: plots.plot_calibration(
-            systems, {s.sampled.file: v for s, v in pairs.items()}, path
-        ),
+        "calibration.png": lambda path: plots.plot_calibration(systems, validation, path),
         "curves.png": lambda path: plots.plot(systems, path),
     }
     for name, draw in drawings.items():

@@ -1,0 +1,181 @@
+"""The study: its jobs are in a workable order, it resumes, and its verdicts follow from the intervals."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from mathref import findings, study
+from mathref.findings import Comparison, overall
+from mathref.metrics import PairedDifference
+from mathref.study import LOG, PARTS, QUICK, Job, Scale, jobs, run
+
+
+@pytest.mark.parametrize("parts", [*([part] for part in PARTS), list(PARTS)])
+def test_every_job_comes_after_what_it_needs_and_makes_what_others_read(tmp_path, parts):
+    listed = jobs(tmp_path, 2, Scale(), parts)
+    outputs: set[str] = set()
+    names: set[str] = set()
+    for job in listed:
+        assert names.issuperset(job.needs), job
+        read = {
+            word
+            for flag, word in zip(job.command, job.command[1:], strict=False)
+            if flag in ("--model", "--samples", "--evaluator", "--data") and word.startswith(str(tmp_path))
+        }
+        assert outputs.issuperset(read), job
+        assert str(job.output) in job.command
+        names.add(job.name)
+        outputs.add(str(job.output))
+    assert len(names) == len(listed) == len(outputs)
+
+
+def test_prompted_bases_are_sampled_once_however_many_seeds(tmp_path):
+    listed = jobs(tmp_path, 3, Scale(), ["headline"])
+    assert sum("fewshot" in job.name for job in listed) == 8
+    assert sum(job.name.endswith("/small-mtsf-xent") for job in listed) == 3
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """A checkout whose only command appends its arguments to a log and makes its output, or fails."""
+    script = tmp_path / "checkout" / "make.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import sys, pathlib\n"
+        "name, out = sys.argv[1:3]\n"
+        "with open(pathlib.Path(__file__).parent / 'calls', 'a') as log: log.write(name + '\\n')\n"
+        "if name == 'bad': sys.exit('make.py: error: no luck')\n"
+        "pathlib.Path(out).write_text(name)\n"
+    )
+    monkeypatch.setattr(study, "ROOT", script.parent)
+    return lambda: (script.parent / "calls").read_text().split()
+
+
+def make(folder: Path, name: str, *needs: str) -> Job:
+    return Job(name, ("make.py", name, str(folder / name)), folder / name, needs)
+
+
+def test_jobs_run_in_order_and_only_once(tmp_path, commands):
+    folder = tmp_path / "study"
+    listed = [make(folder, "a"), make(folder, "b", "a"), make(folder, "c", "a", "b")]
+    run(listed, folder, n_parallel=2)
+    assert commands() == ["a", "b", "c"]
+    records = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+    assert [r["job"] for r in records] == ["a", "b", "c"]
+    if sys.platform.startswith("linux"):
+        assert all(r["peak_mb"] > 1 and r["cpu_s"] >= 0 for r in records)
+    run(listed, folder, n_parallel=2)
+    assert commands() == ["a", "b", "c"], "nothing that is done runs again"
+    (folder / "b").unlink()
+    run(listed, folder, n_parallel=1)
+    assert commands() == ["a", "b", "c", "b"], "what has lost its output runs again"
+
+
+def test_a_log_cut_off_by_a_kill_repeats_one_job(tmp_path, commands):
+    folder = tmp_path / "study"
+    listed = [make(folder, "a"), make(folder, "b")]
+    run(listed, folder, n_parallel=1)
+    log = folder / LOG
+    log.write_bytes(log.read_bytes()[:-5])
+    run(listed, folder, n_parallel=1)
+    assert commands() == ["a", "b", "b"]
+
+
+def test_a_failing_command_ends_the_study_with_its_words(tmp_path, commands):
+    folder = tmp_path / "study"
+    listed = [make(folder, "bad"), make(folder, "after", "bad")]
+    with pytest.raises(ChildProcessError, match="bad ended with status 1: make.py: error: no luck"):
+        run(listed, folder, n_parallel=1)
+    assert commands() == ["bad"] and not (folder / "after").exists()
+
+
+def difference(low: float, high: float) -> PairedDifference:
+    return PairedDifference((low + high) / 2, low, high, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("expected", "low", "high", "verdict"),
+    [
+        ("above", 0.01, 0.05, "holds"),
+        ("above", -0.01, 0.05, "undecided"),
+        ("above", -0.05, -0.01, "does not hold"),
+        ("below", -0.05, -0.01, "holds"),
+        ("below", 0.01, 0.05, "does not hold"),
+        ("below", -0.01, 0.05, "undecided"),
+        ("not above", -0.05, 0.01, "holds"),
+        ("not above", 0.01, 0.05, "does not hold"),
+        ("equal", -0.02, 0.01, "holds"),
+        ("equal", 0.01, 0.02, "does not hold"),
+    ],
+)
+def test_verdicts_follow_from_the_interval(expected, low, high, verdict):
+    assert Comparison("", difference(low, high), expected).verdict == verdict
+
+
+def test_an_ordering_needs_all_its_comparisons():
+    good = Comparison("", difference(0.1, 0.2), "above")
+    open_ = Comparison("", difference(-0.1, 0.2), "above")
+    bad = Comparison("", difference(-0.2, -0.1), "above")
+    missing = Comparison("", None, "above")
+    assert overall([good, good]) == "holds"
+    assert overall([good, open_]) == overall([good, missing]) == "undecided"
+    assert overall([good, open_, bad]) == "does not hold"
+    assert overall([missing]) == overall([]) == "not measured"
+
+
+def samples_file(
+    path: Path, right: dict[str, list[bool]], scores: dict[str, list[float]] | None = None
+) -> None:
+    """A samples file in which the right answer of every problem is 1 and the wrong ones are 2, 3, ..."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [{"meta": {"model": "m", "temperature": 0.9 if len(next(iter(right.values()))) > 1 else 0}}]
+    for id, flags in right.items():
+        found = []
+        for i, flag in enumerate(flags):
+            answer = "1" if flag else str(i + 2)
+            sample = {"text": f"It is {answer}.", "answer": answer, "correct": flag}
+            found.append(sample | ({"score": scores[id][i]} if scores else {}))
+        lines.append({"id": id, "problem": f"problem {id}", "answer": "1", "samples": found})
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_values_are_means_over_seeds_and_tables_show_their_spread(tmp_path):
+    samples_file(tmp_path / "seed0" / "x.jsonl", {"a": [True, True, False], "b": [False, False, False]})
+    samples_file(tmp_path / "seed1" / "x.jsonl", {"a": [True, False, True], "b": [True, True, False]})
+    found = findings.Study(tmp_path, 2, ("tiny", "small"), 3)
+    assert found.values("x", "Maj1@3") == [1.0, 0.5]
+    assert found.cell("x", "Maj1@3").startswith("75.0 (") and "[50.0-100.0]" in found.cell("x", "Maj1@3")
+    assert found.cell("absent", "Maj1@3") == "" and found.values("absent", "Maj1@3") is None
+
+
+def test_the_page_is_written_from_what_is_there(tmp_path):
+    """One evaluator that scores the right answers higher: RR beats Maj1, and the page says so."""
+    ids = [f"p{i:02d}" for i in range(30)]
+    # Two wrong answers alike beat the right one in the vote; the scores know better.
+    right = {id: [True, False, False, False] for id in ids}
+    scores = {id: [0.9, 0.2, 0.3, 0.1] for id in ids}
+    seed = tmp_path / "seed0"
+    samples_file(seed / "small-detailed-test.jsonl", right)
+    samples_file(seed / "small-detailed-test-by-small-xent.jsonl", right, scores)
+    for name in ("small-detailed-test", "small-detailed-test-by-small-xent"):
+        text = (seed / f"{name}.jsonl").read_text()
+        # Make the wrong answers one cluster of three.
+        for wrong in ("4", "5"):
+            text = text.replace(f'"answer": "{wrong}"', '"answer": "3"')
+        (seed / f"{name}.jsonl").write_text(text)
+    page = findings.write(tmp_path, 1, ("tiny", "small"), 4).read_text()
+    assert "small: RR.Maj8 - Maj1@4 | +100.0 (+100.0 to +100.0) | holds" in page
+    assert "not measured" in page and (tmp_path / "figures" / "figure1.png").stat().st_size > 10_000
+
+
+def test_flags_are_checked_before_anything_runs(tmp_path, capsys):
+    with pytest.raises(ValueError, match="--seeds is 0"):
+        study.parse_args(["--seeds", "0"])
+    assert study.main(["--list", "--quick", "--out", str(tmp_path / "q")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(jobs(tmp_path, 1, QUICK, ["headline"])) and not (tmp_path / "q").exists()
+    assert all(
+        line.startswith(("python train.py", "python sample.py", "python rerank.py")) for line in printed
+    )
