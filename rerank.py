@@ -2,8 +2,9 @@
 
 Paper: sections 6.1 and 7; Tables 3, 6 (any evaluator over any generator's samples) and 7, Figure 1.
 Choices [P]: only the candidates that the chosen rules read are scored, and none twice: a later run with other
-rules or another K adds what is missing, a killed run continues with the same command. Where the evaluator's
-folder holds calibration.json, its temperature, fitted on validation problems, divides the log odds.
+rules or another K adds what is missing, a killed run continues with the same command. --calibrate fits one
+temperature on validation samples and keeps it in the evaluator's folder (calibration.json); all later runs
+divide the log odds by it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=DEFAULT_K,
         metavar="K",
         help="K clusters of rr.majk and w.rr.majk, n of maj1.topn",
+    )
+    add(
+        "--calibrate",
+        action="store_true",
+        help="then fit the temperature of the scores on this file's problems, never the test problems, and "
+        "keep it in the evaluator's folder for all later runs",
     )
     add = parser.add_argument_group("running").add_argument
     add("--out", default="auto", metavar="FILE", help="scored file; auto: samples/SAMPLES-by-EVALUATOR.jsonl")
@@ -98,6 +105,40 @@ def read_temperature(folder: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"{path}: 'temperature' is {value!r}, expected a number above 0")
     return float(value)
+
+
+def check_calibration(args: argparse.Namespace, problems: list[SampledProblem]) -> None:
+    """Raise ValueError for --calibrate on problems that are only ever evaluated."""
+    from mathref.data import digest, held_out_digests
+
+    held_out = sum(digest(p.problem) in held_out_digests() for p in problems)
+    if held_out:
+        raise ValueError(
+            f"--calibrate: {held_out} of the problems in {args.samples} are test problems; fit on samples of "
+            "validation problems (sample.py --split validation)"
+        )
+
+
+def calibrate(folder: Path, out: Path, temperature: float) -> None:
+    """Fit the temperature on a scored file, keep it with the evaluator, and bring the file's scores to it."""
+    from mathref.calibration import fitted_on, quality, rescaled
+    from mathref.data import read_samples, write_samples
+    from mathref.files import write_json
+
+    meta, problems = read_samples(out)
+    before = quality(problems)
+    if before is None:
+        raise ValueError(
+            f"{out}: no temperature can be fitted, it needs right and wrong candidates with scores"
+        )
+    fitted = temperature * fitted_on(problems)
+    problems = rescaled(problems, fitted / temperature)
+    after = quality(problems)
+    found = {"temperature": fitted, "samples": out.name, "candidates": before.candidates}
+    write_json(folder / CALIBRATION, found | {"ece_before": before.ece, "ece_after": after.ece})
+    write_samples(out, meta | {"evaluator_temperature": fitted}, problems)
+    errors = f"calibration error {before.ece:.3f} -> {after.ece:.3f}"
+    print(f"{folder / CALIBRATION}: temperature {fitted:.3g}, {errors}")
 
 
 def describe(
@@ -162,6 +203,8 @@ def main(argv: list[str] | None = None) -> int:
     problems = problems[: args.limit or None]
     if not problems:
         raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")
+    if args.calibrate:
+        check_calibration(args, problems)
     temperature = read_temperature(folder)
     dtype = str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch.")
     meta = describe(folder, meta, problems, dtype, temperature)
@@ -177,6 +220,8 @@ def main(argv: list[str] | None = None) -> int:
         with bar:
             for _ in score_file(out, meta, problems, wanted, evaluator):
                 bar.update()
+    if args.calibrate:
+        calibrate(folder, out, temperature)
     summarize(out, args)
     return 0
 
