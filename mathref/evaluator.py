@@ -1,13 +1,13 @@
 """The solution evaluator: S_cls(X | P), the language model's own word on whether a solution is correct.
 
 Paper: section 6.1. The model reads the template T(P, X) and is asked for the next word, "correct" or
-"incorrect"; there is no new head. S_cls = p("correct") / (p("correct") + p("incorrect")), computed in log space
-from the log-odds of the two words.
-Choices [P]: a word of several tokens counts as a whole: its log-probability is the sum over its tokens. Both
-words are read in one pass: they grow like two branches from the end of T, neither seeing the other. The
-problem's part of T and the candidate's part are encoded apart, so that all candidates of a problem share the
-first one; its keys and values are computed once. Equal texts are scored once. A score depends on the problem and
-on its own candidate only, never on the batch (up to rounding: matrix kernels differ by shape).
+"incorrect"; there is no new head. S_cls = p("correct") / (p("correct") + p("incorrect")), computed in log
+space from the log-odds of the two words. Choices [P]: a word of several tokens counts as a whole: its
+log-probability is the sum over its tokens. Both words are read in one pass: they grow like two branches from
+the end of T, neither seeing the other. The problem's part of T and the candidate's part are encoded apart, so
+that all candidates of a problem share the first one; its keys and values are computed once. Equal texts are
+scored once. A score depends on the problem and on its own candidate only, never on the batch (up to rounding:
+matrix kernels differ by shape).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def verdict_words(tokenizer: Tokenizer) -> Words:
     if not shorter or words.correct[:shorter] == words.incorrect[:shorter]:
         raise ValueError(
             f"this tokenizer writes{VERDICTS[0]} as {list(words.correct)} and{VERDICTS[1]} as "
-            f"{list(words.incorrect)}: the evaluator cannot tell them apart; use a model with another tokenizer"
+            f"{list(words.incorrect)}: the evaluator cannot tell them apart; use a model with another "
+            "tokenizer"
         )
     return words
 
@@ -134,9 +135,9 @@ def log_odds(
     for solution, suffix in texts.items():
         if (length := n_tokens(prefix, suffix, words)) > model.config.max_seq_len:
             raise ValueError(
-                f"problem {problem[:60]!r}: candidate {list(solutions).index(solution)} needs {length} tokens with "
-                f"the template, the evaluator's context holds {model.config.max_seq_len}; leave it out, or use a "
-                "model with a longer context"
+                f"problem {problem[:60]!r}: candidate {list(solutions).index(solution)} and the template are "
+                f"{length} tokens, the evaluator's context holds {model.config.max_seq_len}; leave it out, or "
+                "use a model with a longer context"
             )
     found: dict[str, float] = {}
     if texts:
@@ -177,8 +178,8 @@ def score(
 ) -> list[float]:
     """S_cls(X | P) = sigmoid(log-odds / temperature) of each candidate, in (0, 1).
 
-    `temperature` above 1 makes an over-confident evaluator modest; it changes no order (metrics.fit_temperature
-    finds it on validation problems). Errors as in `log_odds`.
+    `temperature` above 1 makes an over-confident evaluator modest; it changes no order
+    (metrics.fit_temperature finds it on validation problems). Errors as in `log_odds`.
     """
     if not temperature > 0:
         raise ValueError(f"the calibration temperature is {temperature}, expected a positive number")

@@ -1,10 +1,10 @@
 """What each stage minimises: the equations of losses.py applied to batches of token ids.
 
-Paper: section 6.2 (the evaluator: no loss on problem or solution tokens); section 8 (contrastive learning on the
-generator, and the joint loss).
-Choices [P]: an objective returns a sum over its items and the trainer divides by their number in the whole step.
-In L_ctr and L_mul the likelihood of a solution is its mean over tokens, so that alpha_1 and alpha_2 weigh terms
-of one order of size whatever the solutions' lengths; with `--length-normalised` L_seq uses means too.
+Paper: section 6.2 (the evaluator: no loss on problem or solution tokens); section 8 (contrastive learning on
+the generator, and the joint loss). Choices [P]: an objective returns a sum over its items and the trainer
+divides by their number in the whole step. In L_ctr and L_mul the likelihood of a solution is its mean over
+tokens, so that alpha_1 and alpha_2 weigh terms of one order of size whatever the solutions' lengths; with
+`--length-normalised` L_seq uses means too.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class MarginObjective:
 
 @dataclass(frozen=True)
 class XentObjective:
-    """L_cls-xent, Eq. 9, mean over candidates; `over_vocabulary` reads p_cls as the model's own distribution."""
+    """L_cls-xent, Eq. 9, mean over candidates; `over_vocabulary`: p_cls is normalised over all tokens."""
 
     words: Words
     over_vocabulary: bool = False
@@ -106,7 +106,9 @@ class XentObjective:
 
 @dataclass(frozen=True)
 class JointObjective(Generic[Item]):
-    """L_mul = L_cls + alpha_2 L_mle on one model, mean over items; L_mle is the mean over a solution's tokens."""
+    """L_mul = L_cls + alpha_2 L_mle on one model, mean over items; L_mle is the mean over a solution's
+    tokens.
+    """
 
     judge: Objective[Item]
     alpha_2: float
