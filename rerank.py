@@ -2,9 +2,8 @@
 
 Paper: sections 6.1 and 7; Tables 3, 6 (any evaluator over any generator's samples) and 7, Figure 1.
 Choices [P]: only the candidates that the chosen rules read are scored, and none twice: a later run with other
-rules or another K adds what is missing, a killed run continues with the same command. --calibrate fits one
-temperature on validation samples and keeps it in the evaluator's folder (calibration.json); all later runs
-divide the log odds by it.
+rules or another K adds what is missing, a killed run continues with the same command. Where the evaluator's
+folder holds calibration.json (train.py fits it on validation problems), its temperature divides the log odds.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_EVALUATOR = "runs/scr"
 DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
-CALIBRATION = "calibration.json"  # {"temperature": T, ...} in an evaluator's run folder
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -46,12 +44,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=DEFAULT_K,
         metavar="K",
         help="K clusters of rr.majk and w.rr.majk, n of maj1.topn",
-    )
-    add(
-        "--calibrate",
-        action="store_true",
-        help="then fit the temperature of the scores on this file's problems, never the test problems, and "
-        "keep it in the evaluator's folder for all later runs",
     )
     add = parser.add_argument_group("running").add_argument
     add("--out", default="auto", metavar="FILE", help="scored file; auto: samples/SAMPLES-by-EVALUATOR.jsonl")
@@ -96,6 +88,7 @@ def default_out(args: argparse.Namespace, folder: Path) -> Path:
 def read_temperature(folder: Path) -> float:
     """The temperature in calibration.json of an evaluator's folder, 1 without that file."""
     from mathref.files import read_json
+    from mathref.stages import CALIBRATION
 
     path = folder / CALIBRATION
     if not path.exists():
@@ -105,40 +98,6 @@ def read_temperature(folder: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise ValueError(f"{path}: 'temperature' is {value!r}, expected a number above 0")
     return float(value)
-
-
-def check_calibration(args: argparse.Namespace, problems: list[SampledProblem]) -> None:
-    """Raise ValueError for --calibrate on problems that are only ever evaluated."""
-    from mathref.data import digest, held_out_digests
-
-    held_out = sum(digest(p.problem) in held_out_digests() for p in problems)
-    if held_out:
-        raise ValueError(
-            f"--calibrate: {held_out} of the problems in {args.samples} are test problems; fit on samples of "
-            "validation problems (sample.py --split validation)"
-        )
-
-
-def calibrate(folder: Path, out: Path, temperature: float) -> None:
-    """Fit the temperature on a scored file, keep it with the evaluator, and bring the file's scores to it."""
-    from mathref.calibration import fitted_on, quality, rescaled
-    from mathref.data import read_samples, write_samples
-    from mathref.files import write_json
-
-    meta, problems = read_samples(out)
-    before = quality(problems)
-    if before is None:
-        raise ValueError(
-            f"{out}: no temperature can be fitted, it needs right and wrong candidates with scores"
-        )
-    fitted = temperature * fitted_on(problems)
-    problems = rescaled(problems, fitted / temperature)
-    after = quality(problems)
-    found = {"temperature": fitted, "samples": out.name, "candidates": before.candidates}
-    write_json(folder / CALIBRATION, found | {"ece_before": before.ece, "ece_after": after.ece})
-    write_samples(out, meta | {"evaluator_temperature": fitted}, problems)
-    errors = f"calibration error {before.ece:.3f} -> {after.ece:.3f}"
-    print(f"{folder / CALIBRATION}: temperature {fitted:.3g}, {errors}")
 
 
 def describe(
@@ -203,15 +162,13 @@ def main(argv: list[str] | None = None) -> int:
     problems = problems[: args.limit or None]
     if not problems:
         raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")
-    if args.calibrate:
-        check_calibration(args, problems)
     temperature = read_temperature(folder)
     dtype = str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch.")
     meta = describe(folder, meta, problems, dtype, temperature)
     wanted = wanted_indices(problems, args.strategy, args.k)
     there = open_scored(out, meta, overwrite=args.overwrite)
     todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
-    at = f" at temperature {temperature:g} ({CALIBRATION})" if temperature != 1 else ""
+    at = f", scores at temperature {temperature:.3g}" if temperature != 1 else ""
     print(f"{folder} ({meta['evaluator_digest']}) on {len(problems)} problems{at}", file=sys.stderr)
     if todo:
         evaluator = load_evaluator(folder, args, temperature)
@@ -220,8 +177,6 @@ def main(argv: list[str] | None = None) -> int:
         with bar:
             for _ in score_file(out, meta, problems, wanted, evaluator):
                 bar.update()
-    if args.calibrate:
-        calibrate(folder, out, temperature)
     summarize(out, args)
     return 0
 

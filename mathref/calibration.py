@@ -167,20 +167,6 @@ def fitted_on(problems: Sequence[SampledProblem]) -> float:
     return fit_temperature(log_odds(scores), labels)
 
 
-def rescaled(problems: Sequence[SampledProblem], temperature: float) -> list[SampledProblem]:
-    """The problems with their scores at another temperature, relative to the one they have."""
-    result = []
-    for problem in problems:
-        samples = []
-        for sample in problem.samples:
-            score = sample.score
-            if score is not None:
-                score = float(at_temperature(np.array([score]), temperature)[0])
-            samples.append(dataclasses.replace(sample, score=score))
-        result.append(dataclasses.replace(problem, samples=tuple(samples)))
-    return result
-
-
 def quality(
     problems: Sequence[SampledProblem], temperature: float | None = None, bins: int = BINS
 ) -> Quality | None:

@@ -140,39 +140,22 @@ def test_evaluate_reads_what_rerank_wrote(
     assert {"RR.All", "W.RR", "Maj1.Top8"} <= set(system["metrics"])
 
 
-def test_calibration_is_fitted_kept_and_used(
+def test_the_calibration_of_the_evaluator_is_used(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """The file scored before keeps its order of candidates; a later run scores at the temperature at once."""
-    calibration = folder / "scr" / "calibration.json"
-    first, second = tmp_path / "v.jsonl", tmp_path / "w.jsonl"
+    out, calibration = tmp_path / "s.jsonl", folder / "scr" / "calibration.json"
+    calibration.write_text('{"temperature": 2.5, "candidates": 10}')
     try:
-        assert run(folder, first, "--calibrate") == 0
-        temperature = json.loads(calibration.read_text())["temperature"]
-        assert temperature > 0 and "calibration.json: temperature" in capsys.readouterr().out
-        assert run(folder, first) == 0  # the file carries the temperature: nothing is refused
-        assert run(folder, second) == 0
-        assert f"at temperature {temperature:g}" in capsys.readouterr().err
+        assert run(folder, out) == 0
     finally:
-        calibration.unlink(missing_ok=True)
-    (meta, rescaled), (_, scored) = read_samples(first), read_samples(second)
-    assert meta["evaluator_temperature"] == temperature
+        calibration.unlink()
+    assert "scores at temperature 2.5" in capsys.readouterr().err
+    assert run(folder, out) == 2  # those are other scores than the uncalibrated ones
+    assert "evaluator_temperature is 2.5 there, 1.0 here" in capsys.readouterr().err
+    meta, problems = read_samples(out)
     model, tokenizer = load_model(folder / "scr"), load_tokenizer(folder / "scr")
-    for a, b in zip(rescaled, scored, strict=True):
-        assert [s.score for s in a.samples] == pytest.approx([s.score for s in b.samples], abs=1e-5)
-        if a.id != "p2":
-            (odds,) = log_odds(model, tokenizer, a.problem, [a.samples[0].text])
-            assert b.samples[0].score == pytest.approx(1 / (1 + math.exp(-odds / temperature)), abs=1e-5)
-
-
-def test_no_calibration_on_test_problems(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    from mathref.data import load_problems
-
-    problem = load_problems("builtin", split="test").problems[0]
-    line = {"id": "t", "problem": problem.problem, "answer": "1", "samples": [{"text": "\\boxed{1}"}]}
-    (tmp_path / "t.jsonl").write_text(json.dumps(line))
-    assert run(folder, tmp_path / "o.jsonl", "--samples", str(tmp_path / "t.jsonl"), "--calibrate") == 2
-    assert "1 of the problems" in capsys.readouterr().err and not (tmp_path / "o.jsonl").exists()
+    (odds,) = log_odds(model, tokenizer, problems[0].problem, [problems[0].samples[0].text])
+    assert problems[0].samples[0].score == pytest.approx(1 / (1 + math.exp(-odds / 2.5)), abs=1e-6)
 
 
 def test_default_names_are_made_of_both() -> None:
@@ -250,7 +233,7 @@ def test_help_is_fast_and_complete() -> None:
         [sys.executable, str(ROOT / "rerank.py"), "--help"], capture_output=True, text=True, timeout=120
     )
     assert sum(os.times()[2:4]) - before < 1
-    for flag in ("--evaluator", "--samples", "--strategy", "--k K", "--out", "--limit", "--calibrate"):
+    for flag in ("--evaluator", "--samples", "--strategy", "--k K", "--out", "--limit"):
         assert flag in shown.stdout
     code = "import rerank, sys; sys.exit(any(m in sys.modules for m in ('torch', 'sympy', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
