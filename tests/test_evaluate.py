@@ -236,7 +236,8 @@ def test_pictures_of_scored_files(tmp_path: Path, scored: str, validation: str, 
 def test_tables_as_markdown(scored: str, sampled: str, capsys: pytest.CaptureFixture) -> None:
     assert run(scored, sampled, "--markdown") == 0
     shown = capsys.readouterr().out
-    assert "| rule | ssft by scr |\n| --- | ---: |\n| Maj1@N | 33.3 (6.1-79.2) |" in shown
+    assert "\n| evaluator | generator | problems | Maj1@N | RR.All |" in shown
+    assert "\n| scr | ssft | 3 | 33.3 (6.1-79.2) | 33.3 (6.1-79.2) |" in shown
     tables = [block for block in shown.split("\n\n") if "|" in block]
     assert len(tables) > 6 and all(line.startswith("|") for block in tables for line in block.splitlines())
 
