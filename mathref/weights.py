@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
+from torch.overrides import TorchFunctionMode
 
 from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
@@ -146,6 +147,20 @@ def load_config(path: str | Path) -> ModelConfig:
     return config_from_hf(values, source)
 
 
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are: the file's values replace them.
+
+    On the meta device torch fills them through its compiler, whose import alone takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" or func is torch.Tensor.normal_:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
     """Load a checkpoint folder: config.json and model.safetensors, or shards and their index.
 
@@ -155,7 +170,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     """
     path = Path(path)
     config = load_config(path)
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         model = Transformer(config)
     wanted = {name_to_hf(name): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}

@@ -1,0 +1,457 @@
+"""The whole study in one command: every table of the paper on the built-in problems, with its controls.
+
+Paper: Tables 2 to 7 and Figure 1, section 11 (what would count as reproducing them), section 12 (what the
+paper leaves out: seeds, intervals, the control for extra generator training, MTSF and SCR together). Choices
+[P]: tiny stands for PaLM 2-S*, small for PaLM 2-L; brief solutions for MATH's, detailed ones for PRM800K's.
+Evaluators and MTSF start from the generator trained on detailed solutions. The study is a list of the four
+commands with their arguments (`jobs`); each is run as a user would type it, several side by side on one
+thread each, and what it took is kept in jobs.jsonl. A job that is done is not run again, and one that was
+interrupted goes on where it stopped, so the whole study resumes. findings.py turns the files into tables;
+what each figure came from stands in jobs.jsonl.
+
+    python -m mathref.study                            the headline tables, one seed, both sizes
+    python -m mathref.study --parts all --seeds 3      everything docs/RESULTS.md shows
+    python -m mathref.study --quick                    the same path in minutes, the numbers mean nothing
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mathref.files import append_jsonl, drop_partial_line, read_jsonl
+from mathref.runs import ROOT, run_command
+
+SIZES = ("tiny", "small")
+PARTS = ("headline", "styles", "order", "ablations", "transfer")
+LOSSES = ("margin", "xent")
+# Families that the transfer part trains without: one of each kind of answer and of working.
+HELD_OUT_FAMILIES = ("system", "gcd", "percent", "marbles", "radical")
+LOG = "jobs.jsonl"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything; the quick one only shows that the path works."""
+
+    n: int = 64  # samples a problem
+    limit: int = 0  # test problems, 0 = all 500
+    n_validation: int = 200  # validation problems that K and n are chosen on
+    n_problems: int = 4000  # training problems that an evaluator's candidates are drawn for
+    n_candidates: int = 16  # candidates of each
+    train: tuple[str, ...] = ("--tokens-per-batch", "1024")  # further flags of every train.py
+    ssft_steps: int = 250
+    later_steps: int = 200  # of the third stage, and of the control
+    scr_steps: int = 500
+    mixed_steps: int = 300  # joint and contrastive
+    sample: tuple[str, ...] = ("--batch-rows", "512")
+
+
+QUICK = Scale(
+    n=4,
+    limit=12,
+    n_validation=12,
+    n_problems=64,
+    n_candidates=8,
+    train=(
+        "--n-greedy",
+        "4",
+        "--max-new-tokens",
+        "96",
+        "--eval-every",
+        "4",
+        "--batch-size",
+        "16",
+        "--n-validation",
+        "24",
+    ),
+    ssft_steps=8,
+    later_steps=4,
+    scr_steps=4,
+    mixed_steps=2,
+    sample=("--max-new-tokens", "96"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command of the study: its name, its arguments, the file or folder that it makes, what must come
+    first.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    output: Path
+    needs: tuple[str, ...] = ()
+    cost: float = 1.0  # rough share of the study's time, for the time left
+
+
+# ---- The list of jobs --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a study of one seed lies, and how its commands are spelled."""
+
+    folder: Path
+    seed: int
+    scale: Scale
+
+    def model(self, name: str) -> Path:
+        return self.folder / f"seed{self.seed}" / name
+
+    def file(self, name: str) -> Path:
+        return self.folder / f"seed{self.seed}" / f"{name}.jsonl"
+
+    def train(
+        self, name: str, model: str | Path, stage: str, steps: int, *more: str, needs: Sequence[str]
+    ) -> Job:
+        """Fine-tune `model` into the run folder `name`."""
+        command = ("train.py", "--stage", stage, "--model", str(model), "--seed", str(self.seed), "--resume")
+        flags = ("--steps", str(steps), "--out", str(self.model(name)), *self.scale.train, *more)
+        cost = steps / 50 * (1.7 if "small" in name else 1)
+        return Job(self.name(name), command + flags, self.model(name), tuple(map(self.name, needs)), cost)
+
+    def sample(
+        self, name: str, model: str | Path, *more: str, needs: Sequence[str] = (), n: int | None = None,
+        limit: int | None = None,
+    ) -> Job:  # fmt: skip
+        """Sample the model `model` into the file `name`."""
+        n, limit = self.scale.n if n is None else n, self.scale.limit if limit is None else limit
+        command = ("sample.py", "--model", str(model), "--seed", str(self.seed), "--limit", str(limit))
+        decoding = ("--greedy",) if n == 1 else ("--n", str(n))
+        flags = (*decoding, "--out", str(self.file(name)), *self.scale.sample, *more)
+        cost = 0.3 if n == 1 else n * (limit or 500) / 6400 * (1.7 if "small" in name else 1)
+        return Job(self.name(name), command + flags, self.file(name), tuple(map(self.name, needs)), cost)
+
+    def both(self, name: str, model: str | Path, *more: str, needs: Sequence[str] = ()) -> list[Job]:
+        """N samples and the greedy solution of every test problem."""
+        return [
+            self.sample(name, model, *more, needs=needs),
+            self.sample(f"{name}-greedy", model, *more, needs=needs, n=1),
+        ]
+
+    def rerank(self, samples: str, evaluator: str) -> Job:
+        """Score all candidates of the samples file `samples`, so that every rule can be compared."""
+        name = f"{samples}-by-{evaluator}"
+        command = ("rerank.py", "--evaluator", str(self.model(evaluator)))
+        files = ("--samples", str(self.file(samples)), "--out", str(self.file(name)))
+        needs = tuple(map(self.name, (samples, evaluator)))
+        return Job(self.name(name), command + files, self.file(name), needs, 2.0)
+
+    def name(self, name: str) -> str:
+        return f"seed{self.seed}/{name}"
+
+
+def jobs(
+    folder: Path, seeds: int, scale: Scale, parts: Iterable[str], sizes: Sequence[str] = SIZES
+) -> list[Job]:
+    """Every command of the study, each after what it needs; prompted bases, which nothing trains, once."""
+    listed: list[Job] = []
+    for seed in range(seeds):
+        plan = Plan(folder, seed, scale)
+        if "headline" in parts and seed == 0:
+            listed += prompted(plan, sizes)
+        for size in sizes:
+            listed += generator(plan, size)
+            if "headline" in parts:
+                listed += [*other_styles(plan, size), *evaluators(plan, size)]
+            if "styles" in parts:
+                listed += own_solutions(plan, size)
+        if "headline" in parts:
+            listed += [*across_models(plan, sizes), *in_sequence(plan, sizes[-1])]
+        if "order" in parts:
+            listed += other_orders(plan, sizes[-1])
+        if "ablations" in parts:
+            listed += ablations(plan, sizes[0])
+        if "transfer" in parts:
+            listed += transfer(plan, sizes[-1])
+    return list({job.name: job for job in listed}.values())
+
+
+def prompted(plan: Plan, sizes: Sequence[str]) -> list[Job]:
+    """The few-shot rows of Tables 2 and 5."""
+    found: list[Job] = []
+    for size in sizes:
+        for style in ("brief", "detailed"):
+            found += plan.both(f"{size}-fewshot-{style}", size, "--few-shot", "4", "--style", style)
+    return found
+
+
+def generator(plan: Plan, size: str) -> list[Job]:
+    """The generator that everything else starts from, and its samples of the test problems."""
+    name = f"{size}-detailed"
+    train = plan.train(name, size, "ssft", plan.scale.ssft_steps, "--style", "detailed", needs=())
+    return [train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
+
+
+def other_styles(plan: Plan, size: str) -> list[Job]:
+    """The other fine-tuned rows of Table 2."""
+    found: list[Job] = []
+    for style in ("brief", "both"):
+        name = f"{size}-{style}"
+        found.append(plan.train(name, size, "ssft", plan.scale.ssft_steps, "--style", style, needs=()))
+        found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
+    return found
+
+
+def candidate_file(plan: Plan, size: str) -> Job:
+    """Candidates of training problems, which evaluators (and self-training) learn from."""
+    generator, scale = f"{size}-detailed", plan.scale
+    return plan.sample(
+        f"{size}-candidates", plan.model(generator), "--split", "train", needs=(generator,),
+        n=scale.n_candidates, limit=scale.n_problems,
+    )  # fmt: skip
+
+
+def evaluators(plan: Plan, size: str) -> list[Job]:
+    """Tables 3 and 7: an evaluator of each loss, and its scores of validation and test candidates."""
+    generator, scale = f"{size}-detailed", plan.scale
+    validation = plan.sample(
+        f"{generator}-validation", plan.model(generator), "--split", "validation", needs=(generator,),
+        limit=scale.n_validation,
+    )  # fmt: skip
+    found = [candidate_file(plan, size), validation]
+    for loss in LOSSES:
+        name = f"{size}-{loss}"
+        samples = str(plan.file(f"{size}-candidates"))
+        needs = (generator, f"{size}-candidates")
+        flags = ("--loss", loss, "--samples", samples)
+        found.append(plan.train(name, plan.model(generator), "scr", scale.scr_steps, *flags, needs=needs))
+        found += [plan.rerank(f"{generator}-{split}", name) for split in ("validation", "test")]
+    return found
+
+
+def across_models(plan: Plan, sizes: Sequence[str]) -> list[Job]:
+    """Table 6: each evaluator on the other generator's candidates."""
+    pairs = [(a, b) for a in sizes for b in sizes if a != b]
+    return [plan.rerank(f"{g}-detailed-{s}", f"{e}-xent") for g, e in pairs for s in ("validation", "test")]
+
+
+def in_sequence(plan: Plan, size: str) -> list[Job]:
+    """Table 4: evaluators fine-tuned as generators again; the control; and both recipes in one."""
+    steps, found = plan.scale.later_steps, []
+    for name, start in ((f"{size}-mtsf-{loss}", f"{size}-{loss}") for loss in LOSSES):
+        found.append(plan.train(name, plan.model(start), "ssft", steps, needs=(start,)))
+        found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
+    control, start = f"{size}-control", f"{size}-detailed"
+    found.append(plan.train(control, plan.model(start), "ssft", steps, needs=(start,)))
+    found += plan.both(f"{control}-test", plan.model(control), needs=(control,))
+    return [*found, plan.rerank(f"{size}-mtsf-xent-test", f"{size}-xent")]
+
+
+def own_solutions(plan: Plan, size: str) -> list[Job]:
+    """A base fine-tuned on the correct solutions that its fine-tuned self wrote (rejection sampling)."""
+    name = f"{size}-own"
+    data = ("--data", str(plan.file(f"{size}-candidates")))
+    train = plan.train(name, size, "ssft", plan.scale.ssft_steps, *data, needs=(f"{size}-candidates",))
+    return [candidate_file(plan, size), train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
+
+
+def other_orders(plan: Plan, size: str) -> list[Job]:
+    """Joint and contrastive training from the same generator, and the evaluator's stage first."""
+    start, samples = f"{size}-detailed", ("--samples", str(plan.file(f"{size}-candidates")))
+    needs, found = (start, f"{size}-candidates"), [candidate_file(plan, size)]
+    variants = [(f"joint-{a}", "joint", ("--alpha-2", a)) for a in ("0.1", "1", "10")]
+    variants += [(f"contrastive-{a}", "contrastive", ("--alpha-1", a)) for a in ("0", "1", "10")]
+    for label, stage, flags in variants:
+        name = f"{size}-{label}"
+        found.append(
+            plan.train(name, plan.model(start), stage, plan.scale.mixed_steps, *flags, *samples, needs=needs)
+        )
+        found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
+        if stage == "joint":
+            found.append(plan.rerank(f"{start}-test", name))
+    first = f"{size}-scr-first"  # evaluator, then generator, without a generator before
+    found.append(plan.train(first, size, "scr", plan.scale.scr_steps, *samples, needs=needs[1:]))
+    name = f"{size}-scr-ssft"
+    found.append(plan.train(name, plan.model(first), "ssft", plan.scale.ssft_steps, needs=(first,)))
+    return [*found, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
+
+
+def ablations(plan: Plan, size: str) -> list[Job]:
+    """What it is about detailed solutions that helps: one line, fewer steps, wrong steps."""
+    changes = {
+        "merged": ("--merge-steps", "100"),
+        "dropped": ("--drop-steps", "0.3"),
+        "wrong10": ("--corrupt-steps", "0.1"),
+        "wrong30": ("--corrupt-steps", "0.3"),
+    }
+    found: list[Job] = []
+    for label, flags in changes.items():
+        name = f"{size}-{label}"
+        found.append(plan.train(name, size, "ssft", plan.scale.ssft_steps, *flags, needs=()))
+        found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
+    return found
+
+
+def transfer(plan: Plan, size: str) -> list[Job]:
+    """Another distribution: generator and evaluator trained without some families, tested on those alone."""
+    names = ",".join(HELD_OUT_FAMILIES)
+    without, only, scale = ("--exclude-families", names), ("--families", names), plan.scale
+    name, candidates, judge = f"{size}-without", f"{size}-without-candidates", f"{size}-without-xent"
+    steps = scale.ssft_steps
+    found = [
+        plan.train(name, size, "ssft", steps, *without, needs=()),
+        plan.sample(candidates, plan.model(name), "--split", "train", *without, needs=(name,),
+                    n=scale.n_candidates, limit=scale.n_problems),
+        plan.train(judge, plan.model(name), "scr", scale.scr_steps, "--samples", str(plan.file(candidates)),
+                   needs=(name, candidates)),
+        *plan.both(f"{name}-heldout", plan.model(name), *only, needs=(name,)),
+        *plan.both(f"{size}-detailed-heldout", plan.model(f"{size}-detailed"), *only,
+                   needs=(f"{size}-detailed",)),
+    ]  # fmt: skip
+    return [*found, plan.rerank(f"{name}-heldout", judge)]
+
+
+# ---- Running them ------------------------------------------------------------------------------------
+
+
+def finished(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records of the jobs that are done, by name."""
+    log = folder / LOG
+    if not log.exists() or not log.stat().st_size:
+        return {}
+    drop_partial_line(log)
+    return {record["job"]: record for _, record in read_jsonl(log)} if log.stat().st_size else {}
+
+
+def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
+    """Run the jobs that are not done, `n_parallel` at a time; raises ChildProcessError with the words of one
+    that fails.
+
+    A job is done if its command is in the log and its output is there; with another command it runs again,
+    which the command itself refuses or continues.
+    """
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    done = finished(folder)
+    waiting = [j for j in listed if done.get(j.name, {}).get("command") != _shown(j) or not j.output.exists()]
+    ready = {j.name for j in listed} - {j.name for j in waiting}
+    running: dict[subprocess.Popen[str], tuple[Job, float]] = {}
+    total, part = sum(j.cost for j in listed), sum(j.cost for j in listed if j.name in ready)
+    bar = tqdm(total=round(total, 1), initial=round(part, 1), desc="study", unit="unit", disable=None)
+    try:
+        with bar, open(folder / LOG, "ab") as log:
+            while waiting or running:
+                for job in [j for j in waiting if ready.issuperset(j.needs)][: n_parallel - len(running)]:
+                    waiting.remove(job)
+                    running[_start(job, folder, n_parallel)] = job, time.perf_counter()
+                for process in [p for p in running if _has_ended(p)]:
+                    job, since = running.pop(process)
+                    _check(process, job, folder)
+                    append_jsonl(log, [_record(job, time.perf_counter() - since, process)])
+                    ready.add(job.name)
+                    bar.update(job.cost)
+                    if bar.disable:
+                        seconds = time.perf_counter() - since
+                        text = f"{len(ready)} of {len(listed)}: {job.name}, {seconds:.0f} s"
+                        tqdm.write(text, file=sys.stderr)
+                time.sleep(0.05)
+    finally:
+        for process in running:  # after an error or Ctrl-C: what they wrote stays, and they go on next time
+            process.terminate()
+            process.wait()
+
+
+def _start(job: Job, folder: Path, n_parallel: int) -> subprocess.Popen[str]:
+    output = folder / "logs" / f"{job.name.replace('/', '-')}.log"
+    output.parent.mkdir(exist_ok=True)
+    environment = dict(os.environ)
+    if n_parallel > 1:  # results on the CPU depend on the number of threads: one each, however many run
+        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with open(output, "w") as words:
+        command = [sys.executable, str(ROOT / job.command[0]), *job.command[1:]]
+        return subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment, text=True)
+
+
+def _has_ended(process: subprocess.Popen[str]) -> bool:
+    """Like poll(), and keeps what the process used, which the system tells only once."""
+    if not hasattr(os, "wait4"):  # Windows tells no memory
+        return process.poll() is not None
+    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+    if not pid:
+        return False
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.usage = usage  # type: ignore[attr-defined]
+    return True
+
+
+def _check(process: subprocess.Popen[str], job: Job, folder: Path) -> None:
+    if process.returncode:
+        words = (folder / "logs" / f"{job.name.replace('/', '-')}.log").read_text().strip().splitlines()
+        last = words[-1] if words else "no output"
+        raise ChildProcessError(
+            f"{job.name} ended with status {process.returncode}: {last} (command: {_shown(job)})"
+        )
+
+
+def _record(job: Job, seconds: float, process: subprocess.Popen[str]) -> dict[str, Any]:
+    usage = getattr(process, "usage", None)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
+    peak = None if usage is None else round(usage.ru_maxrss / unit)
+    cpu = None if usage is None else round(usage.ru_utime + usage.ru_stime, 1)
+    spent = {"seconds": round(seconds, 1), "cpu_s": cpu, "peak_mb": peak}
+    return {"job": job.name, "command": _shown(job), **spent}
+
+
+def _shown(job: Job) -> str:
+    return shlex.join(("python", *job.command))
+
+
+# ---- The command -------------------------------------------------------------------------------------
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m mathref.study",
+        description="Run or resume the study on the built-in problems and write its tables and figures.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("runs/study"), help="folder for models, samples, tables, figures")
+    add("--parts", nargs="+", default=["headline"], choices=[*PARTS, "all"], help="of the study")
+    add("--sizes", nargs="+", default=list(SIZES), choices=SIZES, help="weak and strong model, in this order")
+    add("--seeds", type=int, default=1, metavar="K", help="repeat all training with the seeds 0 to K-1")
+    add("--quick", action="store_true", help="minutes instead of hours; the numbers mean nothing")
+    add("--jobs", type=int, default=2, help="commands side by side, one thread each; 1: all threads for one")
+    add("--list", action="store_true", help="print the commands, run none")
+    add("--tables", action="store_true", help="only write the tables of what is there")
+    args = parser.parse_args(argv)
+    for name in ("seeds", "jobs"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}, expected at least 1")
+    args.parts = list(PARTS) if "all" in args.parts else args.parts
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    if not (ROOT / "train.py").exists():
+        raise FileNotFoundError(f"{ROOT}: train.py is not there; run the study from a checkout")
+    started = time.perf_counter()
+    scale = QUICK if args.quick else Scale()
+    listed = jobs(args.out, args.seeds, scale, args.parts, args.sizes)
+    if args.list:
+        print(*map(_shown, listed), sep="\n")
+        return 0
+    if not args.tables:
+        run(listed, args.out, n_parallel=args.jobs)
+    from mathref import findings
+
+    page = findings.write(args.out, args.seeds, args.sizes, scale.n)
+    print(f"{page}: {time.perf_counter() - started:.0f} s in this run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
