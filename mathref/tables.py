@@ -189,7 +189,10 @@ def evaluator_quality(test: Scored, validation: Scored | None = None) -> Quality
 
 
 def quality_table(found: Sequence[tuple[str, Quality]]) -> Table:
-    """One row per system: how its evaluator ranks (AUC, pairs) and how calibrated it is (Brier, ECE)."""
+    """One row per system: how its evaluator ranks (AUC, pairs) and how calibrated it is (Brier, ECE).
+
+    T comes on top of the temperature that the file was scored at: near 1 where that one was fitted.
+    """
     rows = []
     for name, q in found:
         fitted = [""] * 3
