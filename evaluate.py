@@ -119,7 +119,8 @@ def print_selection(
     """The tables of scored files: rules side by side, each against Maj1, cost, quality of the scores."""
     from mathref import tables
 
-    show("Selection by an evaluator's scores", tables.strategy_table(systems), args.markdown)
+    overview = tables.evaluator_table(systems) if args.markdown else tables.strategy_table(systems)
+    show("Selection by an evaluator's scores", overview, args.markdown)
     qualities = []
     for system in systems:
         chosen = validation[system.sampled.file]

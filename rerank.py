@@ -3,7 +3,7 @@
 Paper: sections 6.1 and 7; Tables 3, 6 (any evaluator over any generator's samples) and 7, Figure 1.
 Choices [P]: only the candidates that the chosen rules read are scored, and none twice: a later run with other
 rules or another K adds what is missing, a killed run continues with the same command. Where the evaluator's
-folder holds calibration.json, its temperature, fitted on validation problems, divides the log odds.
+folder holds calibration.json (train.py fits it on validation problems), its temperature divides the log odds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 DEFAULT_EVALUATOR = "runs/scr"
 DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
-CALIBRATION = "calibration.json"  # {"temperature": T, ...} in an evaluator's run folder
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -89,6 +88,7 @@ def default_out(args: argparse.Namespace, folder: Path) -> Path:
 def read_temperature(folder: Path) -> float:
     """The temperature in calibration.json of an evaluator's folder, 1 without that file."""
     from mathref.files import read_json
+    from mathref.stages import CALIBRATION
 
     path = folder / CALIBRATION
     if not path.exists():
@@ -168,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     wanted = wanted_indices(problems, args.strategy, args.k)
     there = open_scored(out, meta, overwrite=args.overwrite)
     todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
-    at = f" at temperature {temperature:g} ({CALIBRATION})" if temperature != 1 else ""
+    at = f", scores at temperature {temperature:.3g}" if temperature != 1 else ""
     print(f"{folder} ({meta['evaluator_digest']}) on {len(problems)} problems{at}", file=sys.stderr)
     if todo:
         evaluator = load_evaluator(folder, args, temperature)

@@ -16,6 +16,7 @@ one sampled first; equal scores to the solution sampled first.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Literal, TypeAlias, get_args
@@ -113,7 +114,8 @@ def needed(clusters: Sequence[Cluster], strategy: Strategy, k: int = DEFAULT_K) 
     check_strategy(strategy, k)
     if strategy == "maj1":
         return ()
-    return tuple(sorted(i for c in (clusters[:k] if strategy in TOP_CLUSTERS else clusters) for i in c))
+    pool = clusters[:k] if strategy in TOP_CLUSTERS else clusters
+    return tuple(sorted(itertools.chain.from_iterable(pool)))
 
 
 def select(

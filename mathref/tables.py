@@ -47,22 +47,32 @@ from mathref.selection import (
 Chosen = Literal["given", "validation", "optimistic"]
 
 
+def _columns(systems: Sequence[System]) -> list[str]:
+    """Names of the rules (and oracles) that one of the systems has, Pass@1 first and Pass@N last."""
+    rules = dict.fromkeys(name for system in systems for name in selection_metrics(system))
+    greedy = ["Pass@1"] if any("Pass@1" in system.values for system in systems) else []
+    return [*greedy, "Maj1@N", *rules, "Pass@N"]
+
+
+def _cell(system: System, column: str) -> str:
+    values = system.values.get(column.replace("@N", f"@{system.sampled.n}"))
+    return percent(values) if values else ""
+
+
 def strategy_table(systems: Sequence[System]) -> Table:
-    """Tables 3 and 6: one column per system with scores, one row per rule, Pass@1 and Pass@N around them."""
-    columns = []
+    """Tables 3 and 6 for a narrow page: one column per system with scores, one row per rule."""
+    rows = [[column, *(_cell(s, column) for s in systems)] for column in _columns(systems)]
+    return Table(["rule", *(s.name for s in systems)], rows)
+
+
+def evaluator_table(systems: Sequence[System]) -> Table:
+    """Tables 3 and 6 as the paper sets them: one row per evaluator and generator, one column per rule."""
+    columns = _columns(systems)
+    rows = []
     for system in systems:
-        n = system.sampled.n
-        names = {"Pass@1": "Pass@1", "Maj1@N": f"Maj1@{n}"}
-        names |= {name: name for name in selection_metrics(system)} | {"Pass@N": f"Pass@{n}"}
-        columns.append(
-            {row: percent(system.values[name]) for row, name in names.items() if name in system.values}
-        )
-    rows = dict.fromkeys(row for column in columns for row in column if row != "Pass@N")
-    rows = [row for row in rows if row != "Pass@1"] + ["Pass@N"]
-    if any("Pass@1" in column for column in columns):
-        rows.insert(0, "Pass@1")
-    cells = [[row, *(column.get(row, "") for column in columns)] for row in rows]
-    return Table(["rule", *(s.name for s in systems)], cells)
+        names = (str(system.sampled.meta.get(kind) or "?") for kind in ("evaluator", "model"))
+        rows.append([*names, str(len(system.problems)), *(_cell(system, column) for column in columns)])
+    return Table(["evaluator", "generator", "problems", *columns], rows)
 
 
 # ---- one file: rules against Maj1 --------------------------------------------------------------------
@@ -179,7 +189,10 @@ def evaluator_quality(test: Scored, validation: Scored | None = None) -> Quality
 
 
 def quality_table(found: Sequence[tuple[str, Quality]]) -> Table:
-    """One row per system: how its evaluator ranks (AUC, pairs) and how calibrated it is (Brier, ECE)."""
+    """One row per system: how its evaluator ranks (AUC, pairs) and how calibrated it is (Brier, ECE).
+
+    T comes on top of the temperature that the file was scored at: near 1 where that one was fitted.
+    """
     rows = []
     for name, q in found:
         fitted = [""] * 3

@@ -166,6 +166,110 @@ def test_curves_and_plot(tmp_path: Path, sampled: str, greedy: str, capsys: pyte
     assert "maj@k" in out and "samples held %" in out and "curves.pdf" in out
 
 
+# ---- scored files ------------------------------------------------------------------------------------
+
+EVALUATOR = {"model": "ssft", "model_digest": "d1", "evaluator": "scr", "evaluator_digest": "e1"}
+
+
+def scored_line(number: int, answers: str, scores: list[float]) -> dict:
+    """One line whose samples have scores, those without an answer none."""
+    line = problem_line(number, answers)
+    for sample, score in zip(line["samples"], scores, strict=False):
+        sample["score"] = score
+    return line
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> str:
+    """The vote is right on problem 1, the scores are on 2, nothing is on 3."""
+    lines = [
+        scored_line(1, "AAB-", [0.3, 0.2, 0.6]),
+        scored_line(2, "BBAC", [0.1, 0.1, 0.9, 0.3]),
+        scored_line(3, "CC--", [0.9, 0.9]),
+    ]
+    return write(tmp_path / "scored.jsonl", lines, EVALUATOR)
+
+
+@pytest.fixture
+def validation(tmp_path: Path) -> str:
+    """Re-ranking more than the largest cluster loses both problems: K = 1 is chosen."""
+    lines = [scored_line(n, "AAB", [0.3, 0.2, 0.6]) for n in (11, 12)]
+    return write(tmp_path / "validation.jsonl", lines, EVALUATOR)
+
+
+def test_a_scored_file_by_hand(
+    tmp_path: Path, scored: str, validation: str, capsys: pytest.CaptureFixture
+) -> None:
+    """RR.All: wrong, right, wrong; W.RR: B 0.6 beats A 0.5 on problem 1, A wins 2."""
+    found = numbers(tmp_path, scored, "--validation", validation, "--adaptive", "--k-curve")
+    (system,) = found["systems"]
+    rules = {(s["strategy"], s["chosen"]): s for s in system["strategies"]}
+    assert rules["maj1", "given"]["solved"]["value"] == pytest.approx(1 / 3)
+    assert rules["rr.all", "given"]["solved"]["value"] == pytest.approx(1 / 3)
+    assert rules["rr.all", "given"]["versus_maj1"]["mcnemar"]["only_a"] == 1
+    assert rules["rr.all", "given"]["scored_share"] == 9 / 12
+    assert rules["rr.majk", "validation"]["k"] == 1 and system["validation"] == validation
+    assert system["cost_curve"] == {"1": 6 / 12, "2": 8 / 12, "3": 9 / 12, "4": 9 / 12}
+    assert system["cost"] == {"candidates": 12, "scored": 9, "calls": 6, "seconds": None}  # equal texts
+    assert system["adaptive"][0]["mean_samples"] == 4 and found["k"] == 8
+    shown = capsys.readouterr().out
+    for text in ("RR.Maj1 (validation)", "(optimistic)", "chosen on", "Figure 1", "first N samples", "AUC"):
+        assert text in shown
+
+
+def test_k_of_the_rules(tmp_path: Path, scored: str) -> None:
+    metrics = numbers(tmp_path, scored, "--k", "1")["systems"][0]["metrics"]
+    assert metrics["RR.Maj1"]["value"] == pytest.approx(1 / 3) and "RR.Maj8" not in metrics
+    assert run(scored, "--k", "0") == 2
+
+
+def test_pictures_of_scored_files(tmp_path: Path, scored: str, validation: str, sampled: str) -> None:
+    one, two = tmp_path / "figure1.png", tmp_path / "calibration.svg"
+    more = ["--rerank-plot", str(one), "--calibration-plot", str(two), "--validation", validation]
+    assert run(scored, sampled, *more) == 0
+    assert one.read_bytes().startswith(b"\x89PNG") and two.read_bytes().startswith(b"<?xml")
+    for flag in ("--rerank-plot", "--calibration-plot"):
+        assert run(sampled, flag, str(tmp_path / "none.png")) == 2
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_tables_as_markdown(scored: str, sampled: str, capsys: pytest.CaptureFixture) -> None:
+    assert run(scored, sampled, "--markdown") == 0
+    shown = capsys.readouterr().out
+    assert "\n| evaluator | generator | problems | Maj1@N | RR.All |" in shown
+    assert "\n| scr | ssft | 3 | 33.3 (6.1-79.2) | 33.3 (6.1-79.2) |" in shown
+    tables = [block for block in shown.split("\n\n") if "|" in block]
+    assert len(tables) > 6 and all(line.startswith("|") for block in tables for line in block.splitlines())
+
+
+def test_validation_must_fit(
+    tmp_path: Path, scored: str, sampled: str, capsys: pytest.CaptureFixture
+) -> None:
+    other = write(
+        tmp_path / "o.jsonl", [scored_line(11, "A", [0.5])], {**EVALUATOR, "evaluator_digest": "e2"}
+    )
+    overlapping = write(tmp_path / "t.jsonl", [scored_line(1, "A", [0.5])], EVALUATOR)
+    for file, complaint in (
+        (other, "no evaluated file has its generator and evaluator"),
+        (sampled, "holds no scores; score it with rerank.py"),
+        (overlapping, "shares 1 problems with"),
+    ):
+        assert run(scored, "--validation", file) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and complaint in error
+
+
+def test_a_clear_difference_has_no_p_value_of_zero(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """McNemar's p of 20 problems against none is 2e-6 and was printed as 0.0000."""
+    files = [
+        write(tmp_path / f"{name}.jsonl", [problem_line(n, letters) for n in range(20)], {"model": name})
+        for name, letters in (("worse", "BB"), ("better", "AA"))
+    ]
+    assert run(*files) == 0
+    shown = capsys.readouterr().out
+    assert "<0.0001" in shown and "0.0000" not in shown
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -176,6 +280,10 @@ def test_curves_and_plot(tmp_path: Path, sampled: str, greedy: str, capsys: pyte
         ('{"id": "a", "problem": "b", "answer": "c", "samples": []}\nnot json\n', ":2: not JSON"),
         ('{"id": "a", "problem": "b", "answer": "c", "samples": []}\n', "no problem has a sample"),
         ('{"id": "a", "problem": "b", "answer": "c"}\n', "sample.py"),
+        (
+            '{"id": "a", "problem": "b", "answer": "c", "samples": [{"text": "", "score": NaN}]}\n',
+            "sample 0: field 'score' is nan",
+        ),
     ],
 )
 def test_bad_files_get_one_line(
@@ -206,7 +314,16 @@ def test_help_is_fast_and_complete() -> None:
         [sys.executable, str(ROOT / "evaluate.py"), "--help"], capture_output=True, text=True, timeout=120
     )
     assert sum(os.times()[2:4]) - before < 1
-    for flag in ("--k-curve", "--plot", "--json", "--regrade", "--ties", "--seed"):
+    for flag in (
+        "--k-curve",
+        "--plot",
+        "--json",
+        "--regrade",
+        "--ties",
+        "--seed",
+        "--validation",
+        "--adaptive",
+    ):
         assert flag in shown.stdout
     code = "import evaluate, sys; sys.exit(any(m in sys.modules for m in ('torch', 'sympy', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0

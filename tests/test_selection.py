@@ -166,6 +166,9 @@ def test_tables_6_and_7_hold_the_values() -> None:
     ]  # fmt: skip
     two = wilson_interval(2, 3)
     assert cells["W.RR"] == [f"66.7 ({100 * two.low:.1f}-{100 * two.high:.1f})"] * 2
+    wide = tables.evaluator_table(systems)
+    assert [row[:3] for row in wide.rows] == [["scr", "ssft", "3"], ["big", "ssft", "3"]]
+    assert wide.rows[0][3:] == [cells[column][0] for column in wide.head[3:]] and len(wide.head) == 10
     rows = {row[0]: row for row in tables.selection_table(tables.selections(systems[0].sampled)).rows}
     assert rows["W.RR"][2] == "66.7" and rows["W.RR"][3].startswith("+33.3 (")
     assert rows["Maj1"][2:] == ["0.0", "", "", "", "", ""]
