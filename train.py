@@ -56,6 +56,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="none of these: held out, to evaluate on with sample.py --families",
     )
     add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
+    add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
+    add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
+    add("--corrupt-steps", type=float, metavar="RATE", default=0.0, help="make a share of the steps wrong")
     add("--out", type=Path, help="run folder (default: runs/STAGE)")
     add("--resume", action="store_true", help="continue the run in --out; start it where there is none")
     add("--steps", type=int, help=_by_stage("steps", "optimiser steps"))
@@ -95,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.perf_counter()
     from mathref import stages, trainer  # after parsing, so that --help answers at once
+    from mathref.ablations import Ablation
     from mathref.problems import select_families
     from mathref.weights import save_model
 
@@ -114,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
             n_validation=args.n_validation,
             per_problem=args.per_problem,
             families=select_families(args.families, args.exclude_families),
+            ablation=Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed),
             n_greedy=args.n_greedy,
             max_new_tokens=args.max_new_tokens,
         )

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from mathref import trainer
+from mathref.ablations import Ablation
 from mathref.data import Problem, training_data
 from mathref.files import digest_text
 from mathref.grader import grade
@@ -102,6 +103,7 @@ def ssft(
     n_validation: int | None = None,
     per_problem: int | None = None,
     families: Collection[str] | None = None,
+    ablation: Ablation | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
 ) -> Stage:
@@ -120,6 +122,7 @@ def ssft(
         n_validation=n_validation,
         per_problem=per_problem,
         families=families,
+        ablation=ablation,
     )
     notes = [f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters", *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
