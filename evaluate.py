@@ -1,10 +1,11 @@
-"""Turn samples files into tables: Pass@1, Maj1@N, MajK@N, Pass@k with intervals, and paired comparisons.
+"""Turn samples files into tables: Pass@1, Maj1@N, MajK@N, Pass@k, the selection rules of scored files.
 
-Paper: the rows of Tables 2 to 7; with --k-curve the curves of Figure 1 that need no evaluator.
-Choices [P]: every value carries a 95% interval over problems, and two systems on the same problems are
-compared by paired bootstrap and exact McNemar, because the paper's tables leave open which differences are
-noise. Files of any engine are read (shape: docs/walkthrough.md); the verdicts stored in them count unless
---regrade is given.
+Paper: the rows of Tables 2 to 7; with --k-curve and --rerank-plot the curves of Figure 1.
+Choices [P]: every value carries a 95% interval over problems, and two systems, or a selection rule and Maj1,
+are compared on the same problems by paired bootstrap and exact McNemar, because the paper's tables leave open
+which differences are noise. K and n are chosen on --validation files; the best ones on the evaluated problems
+are shown beside them, marked optimistic. Files of any engine are read (shape: docs/walkthrough.md); the
+verdicts stored in them count unless --regrade is given.
 """
 
 from __future__ import annotations
@@ -18,50 +19,126 @@ from typing import TYPE_CHECKING, Any
 from mathref.runs import run_command
 
 if TYPE_CHECKING:
-    from mathref.report import System
+    from mathref.report import Scored, System, Table
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="evaluate.py",
-        description="Tables of one or more samples files, with 95% intervals (value, then low-high).",
+        description="Tables of one or more samples files, with 95%% intervals (value, then low-high).",
         epilog="A greedy file and a samples file of one model and the same problems are shown as one system.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="what sample.py wrote, or the same shape")
-    parser.add_argument("--k-curve", action="store_true", help="Pass@k and maj@k over k, MajK@N over K")
-    parser.add_argument("--plot", metavar="IMAGE", default="", help="draw the curves (.png, .pdf, .svg)")
-    parser.add_argument("--json", metavar="FILE", default="", help="write every number as JSON")
-    parser.add_argument("--regrade", action="store_true", help="extract and judge every answer anew")
     parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="what sample.py or rerank.py wrote, or alike"
+    )
+    add = parser.add_argument_group("what to show").add_argument
+    add("--k-curve", action="store_true", help="Pass@k and maj@k over k; MajK@N and the rules over K and N")
+    add("--adaptive", action="store_true", help="adaptive stopping: accuracy against samples spent")
+    add("--plot", metavar="IMAGE", default="", help="draw the curves that need no scores (.png, .pdf, .svg)")
+    add(
+        "--rerank-plot",
+        metavar="IMAGE",
+        default="",
+        help="draw Figure 1 and accuracy against N, scored files",
+    )
+    add("--calibration-plot", metavar="IMAGE", default="", help="draw how true the scores are (scored files)")
+    add("--markdown", action="store_true", help="print the tables as Markdown")
+    add("--json", metavar="FILE", default="", help="write every number as JSON")
+    add = parser.add_argument_group("how to count").add_argument
+    add("--regrade", action="store_true", help="extract and judge every answer anew")
+    add("--k", type=int, metavar="K", default=8, help="K (and n) of RR.MajK, W.RR.MajK and Maj1.TopN")
+    add(
+        "--validation",
+        nargs="+",
+        metavar="FILE",
+        default=[],
+        help="scored samples of validation problems by the same generator and evaluator: K, n and the "
+        "temperature of the scores are chosen there",
+    )
+    add(
         "--ties",
         default="first",
         choices=["first", "random", "expected"],
-        help="which of the largest clusters wins: sampled first, drawn with --seed, or their average",
+        help="which of the largest clusters wins: sampled first, drawn with --seed, or their average; "
+        "selection rules always take the one sampled first",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random ties and of the subsets behind maj@k")
-    return parser.parse_args(argv)
+    add("--seed", type=int, default=0, help="of random ties and of the subsets behind maj@k")
+    args = parser.parse_args(argv)
+    if args.k < 1:
+        raise ValueError(f"--k is {args.k}, expected at least 1")
+    return args
 
 
-def print_tables(systems: list[System], k_curve: bool) -> None:
-    """Main table, Pass@k, one table per level and subject, shares; the curves if asked for."""
+def read_scored(files: list[str], args: argparse.Namespace) -> list[Scored]:
+    """Read samples files and work out their metrics."""
     from mathref import report
+    from mathref.data import read_samples
 
-    print("Percent of problems, 95% interval in brackets.\n")
-    print(report.main_table(systems))
+    scored = []
+    for file in files:
+        meta, problems = read_samples(file)
+        problems = report.regrade(problems) if args.regrade else problems
+        scored.append(report.score(file, meta, problems, ties=args.ties, seed=args.seed, k=args.k))
+    return scored
+
+
+def show(title: str, table: Table, markdown: bool) -> None:
+    """Print a table below an empty line and its title, if it has one."""
+    heading = f"\n{title}" if title else ""
+    print(heading, table.markdown() if markdown else table, sep="\n\n" if heading and markdown else "\n")
+
+
+def print_tables(systems: list[System], args: argparse.Namespace) -> None:
+    """Main table, Pass@k, one table per level and subject, shares; the curves if asked for."""
+    from mathref import report, tables
+    from mathref.adaptive import replay
+
+    print("Percent of problems, 95% interval in brackets.")
+    show("", report.main_table(systems), args.markdown)
     sampled = [s for s in systems if s.sampled and s.sampled.n > 1]
     if sampled:
-        print(f"\n{report.pass_table(sampled)}")
+        show("", report.pass_table(sampled), args.markdown)
     for system in systems:
         for by in ("level", "subject"):
             if table := report.group_table(system, by):
-                print(f"\n{system.name} by {by}\n{table}")
-    print(f"\n{report.share_table(systems)}")
-    for system in sampled if k_curve else []:
-        print(f"\n{system.name}\n{report.curve_tables(system.sampled)}")
+                show(f"{system.name} by {by}", table, args.markdown)
+    show("", report.share_table(systems), args.markdown)
+    for system in sampled if args.k_curve else []:
+        samples, clusters = report.curve_tables(system.sampled)
+        show(system.name, samples, args.markdown)
+        show("", clusters, args.markdown)
+    for system in sampled if args.adaptive else []:
+        stopped = replay(system.sampled.problems, system.sampled.clusters)
+        show(f"{system.name}, adaptive stopping", tables.adaptive_table(stopped), args.markdown)
 
 
-def compare_all(systems: list[System]) -> tuple[list[str], list[dict[str, Any]]]:
+def print_selection(
+    systems: list[System], validation: dict[str, Scored | None], args: argparse.Namespace
+) -> None:
+    """The tables of scored files: rules side by side, each against Maj1, cost, quality of the scores."""
+    from mathref import tables
+
+    show("Selection by an evaluator's scores", tables.strategy_table(systems), args.markdown)
+    qualities = []
+    for system in systems:
+        chosen = validation[system.sampled.file]
+        source = f", K and n chosen on {chosen.file}" if chosen else ""
+        found = tables.selections(system.sampled, chosen, optimistic=args.k_curve or bool(args.validation))
+        show(f"{system.name}: rules against Maj1, paired by problem, in points{source}",
+             tables.selection_table(found), args.markdown)  # fmt: skip
+        if quality := tables.evaluator_quality(system.sampled, chosen):
+            qualities.append((system.name, quality))
+        if args.k_curve:
+            curve, prefix = tables.strategy_curve_table(system.sampled), tables.prefix_table(system.sampled)
+            show(f"{system.name}: rules over K (n), Figure 1", curve, args.markdown)
+            show(f"{system.name}: rules on the first N samples", prefix, args.markdown)
+    if qualities:
+        show("Scores of right and wrong candidates", tables.quality_table(qualities), args.markdown)
+    show("Cost", tables.cost_table([s.sampled for s in systems]), args.markdown)
+
+
+def compare_all(systems: list[System], markdown: bool) -> tuple[list[str], list[dict[str, Any]]]:
     """Compare every later system with the first: what to print, and the same as plain data."""
     from mathref import report
 
@@ -73,42 +150,73 @@ def compare_all(systems: list[System]) -> tuple[list[str], list[dict[str, Any]]]
         except ValueError as error:  # different problems: worth a line, no reason to stop
             texts.append(str(error))
             continue
-        table = report.comparison_table(found) if found else "no metric in common"
-        texts.append(f"{title}, paired by problem, in points\n{table}")
+        table = report.comparison_table(found)
+        text = "no metric in common" if not found else table.markdown() if markdown else str(table)
+        texts.append(f"{title}, paired by problem, in points\n" + ("\n" if markdown else "") + text)
         results.append({"systems": [other.name, systems[0].name], "metrics": [asdict(c) for c in found]})
     return texts, results
+
+
+def match_validation(systems: list[System], args: argparse.Namespace) -> dict[str, Scored | None]:
+    """The validation file of every scored file, None without one; one that fits no file is refused."""
+    from mathref.tables import matching_validation
+
+    given = read_scored(args.validation, args)
+    if bare := [v.file for v in given if not v.is_scored]:
+        raise ValueError(f"--validation {bare[0]}: holds no scores; score it with rerank.py")
+    found = {s.sampled.file: matching_validation(s.sampled, given) for s in systems}
+    used = {v.file for v in found.values() if v}
+    if unused := [v.file for v in given if v.file not in used]:
+        raise ValueError(
+            f"--validation {unused[0]}: no evaluated file has its generator and evaluator (with the same "
+            "prompt, dtype and temperature of the scores)"
+        )
+    return found
+
+
+def draw(systems: list[System], scored: list[System], validation: dict[str, Scored | None],
+         args: argparse.Namespace) -> None:  # fmt: skip
+    """Make the images that were asked for."""
+    from mathref import plots
+
+    if args.plot:
+        plots.plot(systems, args.plot)
+    if args.rerank_plot:
+        plots.plot_selection(scored, args.rerank_plot)
+    if args.calibration_plot:
+        plots.plot_calibration(scored, validation, args.calibration_plot)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parse_args(argv)
     start = time.perf_counter()
-    from mathref import report  # late: sympy and numpy take most of a second, which --help need not wait for
-    from mathref.data import read_samples
+    from mathref import report, tables  # late: sympy and numpy take most of a second, --help need not wait
     from mathref.files import write_json
 
-    scored = []
-    for file in args.files:
-        meta, problems = read_samples(file)
-        problems = report.regrade(problems) if args.regrade else problems
-        scored.append(report.score(file, meta, problems, ties=args.ties, seed=args.seed))
-    systems = report.join(scored)
-    texts, comparisons = compare_all(systems)
+    systems = report.join(read_scored(args.files, args))
+    sampled = [s for s in systems if s.sampled and s.sampled.n > 1]
+    scored = [s for s in sampled if s.sampled.is_scored]
+    validation = match_validation(scored, args)
+    texts, comparisons = compare_all(systems, args.markdown)
     if args.json:
-        data = {
-            "ties": args.ties,
-            "systems": [report.to_json(s) for s in systems],
-            "comparisons": comparisons,
-        }
+        data: dict[str, Any] = {"ties": args.ties, "k": args.k, "systems": [], "comparisons": comparisons}
+        for s in systems:
+            chosen = validation.get(s.sampled.file) if s.sampled else None
+            more = tables.to_json(s, chosen, adaptive=args.adaptive) if s in sampled else {}
+            data["systems"].append(report.to_json(s) | more)
         write_json(args.json, data)
-    if args.plot:
-        report.plot(systems, args.plot)
-    print_tables(systems, args.k_curve)
+    draw(systems, scored, validation, args)
+    print_tables(systems, args)
+    if scored:
+        print_selection(scored, validation, args)
     print("".join(f"\n{text}\n" for text in texts))
-    wrote = "".join(f"; wrote {name}" for name in (args.json, args.plot) if name)
+    images = (args.plot, args.rerank_plot, args.calibration_plot)
+    wrote = "".join(f"; wrote {name}" for name in (args.json, *images) if name)
     print(f"{time.perf_counter() - start:.1f} s{wrote}")
-    if not args.plot and any(s.sampled for s in systems):
-        print(f"next: python evaluate.py {' '.join(args.files)} --k-curve --plot curves.png")
+    if sampled and not any(images):
+        flag = "--rerank-plot figure1.png" if scored else "--plot curves.png"
+        print(f"next: python evaluate.py {' '.join(args.files)} --k-curve {flag}")
     return 0
 
 

@@ -16,7 +16,6 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +24,7 @@ from mathref.files import digest_text
 from mathref.runs import comma_list, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
-    from mathref.data import Problem, SampledProblem, SamplesFile
-    from mathref.sampler import Completion
+    from mathref.data import Problem
 
 DEFAULT_MODEL = "runs/ssft"
 DEFAULTS = {"n": 64, "temperature": 0.9, "top_p": 0.95, "top_k": 0, "max_new_tokens": 256, "seed": 0}
@@ -143,53 +141,6 @@ def describe(
     }
 
 
-def grade(problem: Problem, completions: list[Completion]) -> SampledProblem:
-    """Extract and judge the answers of one problem's completions; each distinct answer is judged once."""
-    from mathref.data import Sample, SampledProblem
-    from mathref.grader import extract_answer, is_equivalent
-
-    answers = [extract_answer(c.text) for c in completions]
-    verdict = {answer: is_equivalent(answer, problem.answer) for answer in dict.fromkeys(answers)}
-    samples = tuple(
-        Sample(c.text.strip(), a, verdict[a], round(c.logprob, 4), len(c.token_ids), c.finish_reason)
-        for c, a in zip(completions, answers, strict=True)
-    )
-    p = problem
-    return SampledProblem(p.id, p.problem, p.answer, samples, level=p.level, subject=p.subject)
-
-
-def write_samples(
-    file: SamplesFile,
-    problems: list[Problem],
-    prompts: list[str],
-    sample_batch: Callable[..., list[list[Completion]]],
-    group: int,
-) -> int:
-    """Sample what `file` does not hold yet, `group` problems at a time; returns the number of tokens written.
-
-    Groups are cut from the whole list, never from what is left: so a resumed run decodes the same batches
-    as an undisturbed one, and its numbers agree to the last bit.
-    """
-    from tqdm import tqdm
-
-    tokens, start = 0, time.perf_counter()
-    done = sum(problem.id in file.done for problem in problems)
-    bar = tqdm(total=len(problems), initial=done, unit="problem", desc="sampling", disable=None)
-    with bar:
-        for first in range(0, len(problems), group):
-            batch = slice(first, first + group)
-            missing = [p.id not in file.done for p in problems[batch]]
-            if not any(missing):
-                continue
-            completions = sample_batch(prompts[batch], ids=[p.id for p in problems[batch]])
-            graded = [grade(p, c) for p, c in zip(problems[batch], completions, strict=True)]
-            file.append([g for g, new in zip(graded, missing, strict=True) if new])
-            tokens += sum(len(c.token_ids) for found in completions for c in found)
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
-            bar.update(sum(missing))
-    return tokens
-
-
 def report(path: Path, seconds: float, tokens: int) -> None:
     """Say what was written, the quick figures, and what comes next."""
     from mathref.data import read_samples
@@ -221,6 +172,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{DEFAULT_MODEL} is not there yet: make it with `python train.py --stage ssft`, or sample a "
             "shipped base model with `python sample.py --model tiny --few-shot 4`"
         )
+    from mathref.candidates import write_samples
     from mathref.data import SamplesFile, load_problems
     from mathref.problems import select_families
     from mathref.prompts import STOP, few_shot_prompt

@@ -1,40 +1,74 @@
-"""Train a model: pre-train a base on built-in text, or fine-tune one on step-by-step solutions (SSFT).
+"""Train a model: pre-train a base, fine-tune a generator (SSFT) or an evaluator (SCR), or both in turn (MTSF).
 
-    python train.py --stage ssft                                    the shipped tiny base on the built-in
-    problems python train.py --stage ssft --model small --style brief --out runs/small-brief python train.py
-    --stage ssft --model DIR --data math_train.jsonl.gz prm800k.jsonl --dtype bfloat16 python train.py
-    --stage pretrain --model tiny --out runs/base   how the shipped bases were made
+    python train.py --stage ssft                             the shipped tiny base on the built-in problems
+    python train.py --stage scr                              an evaluator out of runs/ssft
+    python train.py --stage scr --loss margin --samples runs/scr-candidates.jsonl --out runs/scr-margin
+    python train.py --stage mtsf                             ssft, scr, ssft; --sequence for any other order
+    python train.py --stage mtsf --sequence ssft,ssft --out runs/control      the control without an evaluator
+    python train.py --stage ssft --model DIR --data math_train.jsonl.gz prm800k.jsonl --dtype bfloat16
+    python train.py --stage pretrain --model tiny --out runs/base             how the shipped bases were made
 
-Paper: section 4 (SSFT). What the paper leaves open is a flag with a default; --help lists all of them.
+Paper: sections 4 (SSFT), 6 (SCR) and 8 (MTSF, and the joint and contrastive objectives that it replaces).
+What the paper leaves open is a flag with a default; --help lists all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mathref.runs import comma_list, open_run, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import (
+    comma_list,
+    open_run,
+    pick_device,
+    pick_dtype,
+    publish,
+    refuse_existing,
+    resolve_model,
+    run_command,
+)
 
 if TYPE_CHECKING:
-    from mathref.trainer import Progress
+    import torch
 
-STAGES = ("pretrain", "ssft")
+    from mathref.stages import Stage
+    from mathref.trainer import Progress, TrainConfig
+
+STAGES = ("pretrain", "ssft", "scr", "mtsf", "joint", "contrastive")
+STEPWISE = ("ssft", "scr", "joint", "contrastive")  # what a sequence may consist of
+ON_CANDIDATES = ("scr", "joint", "contrastive")
 # Defaults that differ by stage; a flag on the command line wins.
 DEFAULTS = {
     "pretrain": {"steps": 1200, "batch_size": 32, "lr": 3e-3, "warmup_steps": 100, "eval_every": 200},
     "ssft": {"steps": 250, "batch_size": 64, "lr": 1.5e-3, "warmup_steps": 20, "eval_every": 125},
+    "scr": {"steps": 300, "batch_size": 64, "lr": 1e-3, "warmup_steps": 20, "eval_every": 100},
+    "joint": {"steps": 300, "batch_size": 64, "lr": 1e-3, "warmup_steps": 20, "eval_every": 100},
+    "contrastive": {"steps": 100, "batch_size": 32, "lr": 2e-4, "warmup_steps": 10, "eval_every": 50},
 }
+LATER_SSFT_STEPS = 200  # of an ssft stage that follows others: section 8's third stage
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add = parser.add_argument
+    add = parser.add_argument_group("what to train, and on what").add_argument
     add("--stage", choices=STAGES, required=True, help="what to train")
-    add("--model", default="tiny", help="tiny or small (shipped), or a folder with a checkpoint")
+    add(
+        "--model",
+        help="tiny or small (shipped), or a folder with a checkpoint (default: tiny; runs/ssft for "
+        f"{', '.join(ON_CANDIDATES)})",
+    )
+    add(
+        "--sequence",
+        type=comma_list,
+        default=["ssft", "scr", "ssft"],
+        metavar="A,B,...",
+        help=f"stages of mtsf in order, of {', '.join(STEPWISE)}",
+    )
     add(
         "--data",
         nargs="+",
@@ -48,7 +82,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="detailed",
         help="solutions of the built-in problems",
     )
-    names = {"type": comma_list, "metavar": "A,B"}
+    names: dict[str, Any] = {"type": comma_list, "metavar": "A,B"}
     add("--families", **names, help="built-in problems of these families only (an unknown name lists them)")
     add(
         "--exclude-families",
@@ -59,9 +93,63 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
     add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
     add("--corrupt-steps", type=float, metavar="RATE", default=0.0, help="make a share of the steps wrong")
+    add("--n-validation", type=int, help="validation problems (default: 1000 built-in, a twelfth of a file)")
+    _add_evaluator_flags(parser)
+    _add_loop_flags(parser)
+    args = parser.parse_args(argv)
+    if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
+        raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
+    if args.model is None:
+        first = args.sequence[0] if args.stage == "mtsf" else args.stage
+        args.model = "runs/ssft" if first in ON_CANDIDATES else "tiny"
+    args.out = args.out or Path("runs") / args.stage
+    return args
+
+
+def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("scr, joint, contrastive: candidates and losses").add_argument
+    add("--loss", choices=["margin", "xent"], default="xent", help="the evaluator's loss: Eq. 8 or Eq. 9")
+    add("--margin", type=float, default=0.5, help="lambda of Eq. 8 and of the contrastive loss")
+    add(
+        "--xent-space",
+        choices=["two-way", "vocab"],
+        default="two-way",
+        help="p_cls of Eq. 9: two words or all",
+    )
+    add(
+        "--samples",
+        type=Path,
+        metavar="FILE",
+        help="graded candidates of training problems (default: drawn by the generator to OUT-candidates.jsonl)",
+    )
+    add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
+    add("--n-candidates", type=int, default=16, help="candidates drawn for each; the paper has 64")
+    add("--temperature", type=float, default=0.9, help="of these candidates")
+    add("--top-p", type=float, default=0.95, help="of these candidates")
+    add("--examples-per-problem", type=int, default=10, help="pairs (margin) or candidates (xent) a problem")
+    add(
+        "--balance",
+        choices=["problem", "none"],
+        default="problem",
+        help="xent: as many correct as incorrect candidates of a problem, or a plain draw",
+    )
+    add("--alpha-1", type=float, default=1.0, help="contrastive: weight of L_mle")
+    add("--alpha-2", type=float, default=1.0, help="joint: weight of L_mle")
+    add("--length-normalised", action="store_true", help="contrastive: mean log-probabilities, not sums")
+
+
+def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("the training loop").add_argument
     add("--out", type=Path, help="run folder (default: runs/STAGE)")
     add("--resume", action="store_true", help="continue the run in --out; start it where there is none")
-    add("--steps", type=int, help=_by_stage("steps", "optimiser steps"))
+    add(
+        "--steps",
+        type=_steps,
+        metavar="N[,N...]",
+        help=_by_stage(
+            "steps", f"optimiser steps, for mtsf one number a stage; a later ssft {LATER_SSFT_STEPS}"
+        ),
+    )
     add("--batch-size", type=int, help=_by_stage("batch_size", "examples an optimiser step"))
     add("--lr", type=float, help=_by_stage("lr", "peak learning rate"))
     add(
@@ -73,20 +161,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--tokens-per-batch", type=int, default=4096, help="tokens of a micro-batch: memory, not mathematics")
     add("--activation-checkpointing", action="store_true", help="less memory for about a third more time")
     add("--eval-every", type=int, help=_by_stage("eval_every", "steps between validations"))
-    add("--n-validation", type=int, help="validation problems (default: 1000 built-in, a twelfth of a file)")
-    add("--n-greedy", type=int, default=200, help="of these, problems solved greedily at each validation")
-    add("--max-new-tokens", type=int, default=256, help="longest greedy solution")
+    add("--n-greedy", type=int, default=200, help="validation problems solved greedily at each validation")
+    add("--max-new-tokens", type=int, default=256, help="longest solution that is written")
     add("--save-every", type=int, default=100, help="steps between checkpoints for --resume")
     add("--log-every", type=int, default=10, help="steps between lines of metrics.jsonl")
-    add("--seed", type=int, default=0, help="of the example order, the data cut and new weights")
+    add("--seed", type=int, default=0, help="of the example order, the data cut, candidates and new weights")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of the matrix products")
-    args = parser.parse_args(argv)
-    for name, value in DEFAULTS[args.stage].items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    args.out = args.out or Path("runs") / args.stage
-    return args
+
+
+def _steps(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
 
 
 def _by_stage(name: str, text: str) -> str:
@@ -94,36 +179,104 @@ def _by_stage(name: str, text: str) -> str:
     return f"{text} (default: {values})"
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    started = time.perf_counter()
-    from mathref import stages, trainer  # after parsing, so that --help answers at once
+def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """One namespace a stage, each with its own defaults filled in, its folder and its number of steps."""
+    sequence = args.sequence if args.stage == "mtsf" else [args.stage]
+    if args.steps and len(args.steps) not in (1, len(sequence)):
+        raise ValueError(
+            f"--steps has {len(args.steps)} numbers for {len(sequence)} stages ({', '.join(sequence)}); "
+            "give one for all, or one for each"
+        )
+    stages = []
+    for place, stage in enumerate(sequence):
+        own = argparse.Namespace(**vars(args) | {"stage": stage})
+        steps = args.steps[place % len(args.steps)] if args.steps else None
+        defaults = DEFAULTS[stage] | ({"steps": LATER_SSFT_STEPS} if stage == "ssft" and place else {})
+        for name, value in (defaults | {"steps": steps or defaults["steps"]}).items():
+            if name == "steps" or getattr(own, name) is None:
+                setattr(own, name, value)
+        if args.stage == "mtsf":
+            own.out = args.out / f"{place + 1}-{stage}"
+        stages.append(own)
+    return stages
+
+
+def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device: torch.device) -> Stage:
+    """The stage that `args` ask for, its candidates drawn by `generator` where it needs some."""
+    from mathref import stages
     from mathref.ablations import Ablation
     from mathref.problems import select_families
+
+    if args.stage == "pretrain":
+        return stages.pretrain(args.model, config, device=device)
+    families = select_families(args.families, args.exclude_families)
+    samples = candidates(args, generator, device) if args.stage in ON_CANDIDATES else None
+    options = stages.EvaluatorConfig(
+        **{k: v for k, v in vars(args).items() if k in stages.EvaluatorConfig.__dataclass_fields__}
+    )
+    model = resolve_model(args.model)
+    if args.stage == "scr":
+        return stages.scr(model, samples, config, options, device=device, n_validation=args.n_validation)
+    data = {
+        "style": args.style,
+        "device": device,
+        "n_validation": args.n_validation,
+        "per_problem": args.per_problem,
+        "families": families,
+        "ablation": Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed),
+        "n_greedy": args.n_greedy,
+        "max_new_tokens": args.max_new_tokens,
+    }
+    if args.stage == "ssft":
+        return stages.ssft(model, args.data, config, **data)
+    mixed = stages.joint if args.stage == "joint" else stages.contrastive
+    return mixed(model, args.data, samples, config, options, **data)
+
+
+def candidates(args: argparse.Namespace, generator: Path, device: torch.device) -> Path:
+    """The file of --samples, or one that `generator` fills now or has filled before."""
+    if args.samples:
+        return args.samples
+    from mathref.candidates import draw_candidates
+    from mathref.data import training_data
+    from mathref.problems import select_families
+    from mathref.sampler import SampleConfig
+
+    families = select_families(args.families, args.exclude_families)
+    data = training_data(args.data, style="detailed", seed=args.seed, families=families)
+    distinct = list({p.problem: p for p in data.train}.values())
+    chosen = random.Random(args.seed).sample(distinct, min(args.n_problems, len(distinct)))
+    config = SampleConfig(
+        n=args.n_candidates,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_new_tokens=args.max_new_tokens,
+        seed=args.seed,
+        batch_rows=512,
+    )
+    path = args.out.with_name(f"{args.out.name}-candidates.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    tokens = draw_candidates(generator, chosen, path, config, device=device)
+    spent = f"{tokens:,} tokens in {time.perf_counter() - started:.0f} s" if tokens else "already there"
+    print(f"{path}: {config.n} candidates for each of {len(chosen)} training problems ({spent})")
+    return path
+
+
+def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
+    """Train one stage in its run folder."""
+    from mathref import trainer
     from mathref.weights import save_model
 
+    refuse_existing(args.out, resume=args.resume)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
     config = trainer.TrainConfig(**flags | {"dtype": dtype})
-    if args.stage == "pretrain":
-        stage = stages.pretrain(args.model, config, device=device)
-    else:
-        stage = stages.ssft(
-            resolve_model(args.model),
-            args.data,
-            config,
-            style=args.style,
-            device=device,
-            n_validation=args.n_validation,
-            per_problem=args.per_problem,
-            families=select_families(args.families, args.exclude_families),
-            ablation=Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed),
-            n_greedy=args.n_greedy,
-            max_new_tokens=args.max_new_tokens,
-        )
+    stage = build(args, generator, config, device)
     print(*stage.notes, sep="\n")
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "resume")}
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    settings = {k: v for k, v in settings.items() if k not in ("out", "resume", "sequence")}
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
     fingerprint = open_run(args.out, settings, resume=args.resume)
     stage.tokenizer.save(args.out)
@@ -138,21 +291,55 @@ def main(argv: list[str] | None = None) -> int:
         resume=args.resume,
         fingerprint=fingerprint,
     )
-    report(args, progress, time.perf_counter() - started)
+    if stage.finish:
+        print(stage.finish(args.out))
+    return progress
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    started = time.perf_counter()
+    planned = plan(args)
+    model = generator = Path(args.model)
+    if args.stage == "mtsf":
+        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+        open_run(
+            args.out, {k: v for k, v in settings.items() if k not in ("out", "resume")}, resume=args.resume
+        )
+    for place, own in enumerate(planned):
+        if len(planned) > 1:
+            print(f"stage {place + 1} of {len(planned)}: {own.stage}")
+        own.model = str(model)
+        progress = run_stage(own, resolve_model(str(generator)) if own.stage in ON_CANDIDATES else generator)
+        report(own, progress)
+        model = own.out
+        if own.stage != "scr":
+            generator = own.out
+    if args.stage == "mtsf":
+        publish(model, args.out)
+    last = planned[-1]
+    print(
+        f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {time.perf_counter() - started:.0f} s"
+    )
+    print(f"next: {following(last.stage)} {args.out}")
     return 0
 
 
-def report(args: argparse.Namespace, progress: Progress, seconds: float) -> None:
-    """What was made, where it is, how long it took, and what comes next."""
+def report(args: argparse.Namespace, progress: Progress) -> None:
+    """The best checkpoint of a stage, with what was measured of it."""
     accuracy, loss = progress.best or (0.0, 0.0)
-    solved = args.stage != "pretrain" and args.n_greedy  # else no problem was solved, and 0% would be wrong
+    solved = args.stage not in ("pretrain", "scr") and args.n_greedy  # else no problem was solved greedily
     shown = f"validation loss {-loss:.4f}" + (f", pass@1 {accuracy:.1%}" if solved else "")
     print(f"best checkpoint: step {progress.best_step} of {progress.step}, {shown}")
-    print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {seconds:.0f} s")
-    following = (
-        "python train.py --stage ssft --model" if args.stage == "pretrain" else "python sample.py --model"
-    )
-    print(f"next: {following} {args.out}")
+
+
+def following(stage: str) -> str:
+    """The command that usually comes next; the run folder is its last word."""
+    if stage == "pretrain":
+        return "python train.py --stage ssft --model"
+    if stage == "scr":
+        return "python rerank.py --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
+    return "python sample.py --model"
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import json
 import random
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -317,6 +317,14 @@ def _sample_record(problem: SampledProblem) -> dict[str, Any]:
             del sample["score"]
     record["samples"] = record.pop("samples")  # the long field last, so that a line's head shows what it is
     return record
+
+
+def write_samples(path: str | Path, meta: dict[str, Any], problems: Iterable[SampledProblem]) -> None:
+    """Write a whole samples file at once; one that is there is replaced whole or not at all."""
+    path = Path(path)
+    with atomic_write(path) as file:
+        records = [{"meta": meta}, *map(_sample_record, problems)]
+        append_jsonl(file, records, compress=path.suffix == ".gz")
 
 
 _OTHER_OUT = "name another --out, or use --overwrite"

@@ -23,6 +23,7 @@ on all of these points [P].
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -329,6 +330,13 @@ def _number(record: dict[str, Any], name: str, where: str) -> float | None:
     return value
 
 
+def _score(record: dict[str, Any], where: str) -> float | None:
+    score = _number(record, "score", where)
+    if score is not None and not math.isfinite(score):  # Python's json reads NaN, which no rule can rank
+        raise ValueError(f"{where}: field 'score' is {score}, expected a finite number or null")
+    return score
+
+
 def _sample(record: Any, reference_answer: str, where: str) -> Sample:
     text = field(record, "text", str, where)
     answer = optional_field(record, "answer", str, where)
@@ -345,7 +353,7 @@ def _sample(record: Any, reference_answer: str, where: str) -> Sample:
         logprob=_number(record, "logprob", where),
         tokens=optional_field(record, "tokens", int, where),
         finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
-        score=_number(record, "score", where),
+        score=_score(record, where),
     )
 
 

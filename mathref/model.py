@@ -123,7 +123,7 @@ class Layout:
 
     cos: torch.Tensor  # (T, D) or (B, 1, T, D)
     sin: torch.Tensor
-    positions: torch.Tensor | None  # (B, T); None without a cache
+    slots: torch.Tensor | None  # (B, T): where the cache stores them; None without a cache
     visible: torch.Tensor | None  # (B, 1, T, S) bool, True = attended to; None = plain causal attention
 
 
@@ -154,8 +154,8 @@ class Attention(nn.Module):
         v = self.v(x).view(B, T, config.n_kv_head, config.head_dim).transpose(1, 2)  # (B, G, T, D)
         q, k = rotate(q, layout.cos, layout.sin), rotate(k, layout.cos, layout.sin)
         if kv_cache is not None:
-            assert layout.positions is not None
-            k, v = kv_cache.write(layer, k, v, layout.positions)  # (B, G, S, D) each
+            assert layout.slots is not None
+            k, v = kv_cache.write(layer, k, v, layout.slots)  # (B, G, S, D) each
         if T == 1:
             # The query heads that share a key head stand in for query positions: no key is copied for them.
             q = q.view(B, config.n_kv_head, -1, config.head_dim)  # (B, G, H/G, D)
@@ -235,16 +235,23 @@ class Transformer(nn.Module):
         return F.linear(hidden, self.embedding.weight if self.config.tie_embeddings else self.lm_head.weight)
 
     def hidden(
-        self, tokens: torch.Tensor, *, mask: torch.Tensor | None = None, kv_cache: KVCache | None = None
+        self,
+        tokens: torch.Tensor,
+        *,
+        mask: torch.Tensor | None = None,
+        kv_cache: KVCache | None = None,
+        layout: Layout | None = None,
     ) -> torch.Tensor:
         """tokens (B, T) int64 -> the normalised stream (B, T, C) that `head` reads.
 
         mask (B, T) bool, True = real token: padding may stand on either side, with a cache on the right only.
         What comes out at padding is meaningless. Without a mask, right-padded rows are right too: causality
-        hides the pads. Raises ValueError for an empty batch, wrong types, or more tokens than the context or
+        hides the pads. `layout` (see `free_layout`) says instead where each token stands and what it sees.
+        Raises ValueError for an empty batch, wrong types, or more tokens than the context or
         the cache can hold.
         """
-        layout = self._layout(tokens, mask, kv_cache)
+        self._check(tokens, mask, kv_cache)
+        layout = self._layout(tokens, mask, kv_cache) if layout is None else layout
         x = self.embedding(tokens)  # (B, T, C)
         for layer, block in enumerate(self.blocks):
             if self.checkpoint_layers and self.training:
@@ -257,9 +264,24 @@ class Transformer(nn.Module):
             kv_cache.advance(counts, longest)
         return self.norm(x)
 
+    def free_layout(
+        self, positions: torch.Tensor, visible: torch.Tensor, *, kv_cache: KVCache | None = None
+    ) -> Layout:
+        """Rows that are no plain sequences, such as two continuations of one text side by side.
+
+        positions (B, T) are those that the rotary angles use, and two tokens may share one; visible
+        (B, T, S) bool is True where a token attends to one of the S cached and new ones. The cache stores the
+        new tokens behind its longest row, in the order in which they come.
+        """
+        cos, sin = self._angles(positions)  # (B, T, D)
+        slots = None
+        if kv_cache is not None:
+            slots = kv_cache.longest + torch.arange(positions.shape[1], device=positions.device)
+            slots = slots.expand(positions.shape)  # (B, T)
+        return Layout(cos.unsqueeze(1), sin.unsqueeze(1), slots, visible.unsqueeze(1))
+
     def _layout(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> Layout:
         """Positions, rotary angles and visibility for this call."""
-        self._check(tokens, mask, kv_cache)
         T, device = tokens.shape[1], tokens.device
         if mask is None and kv_cache is None:
             cos, sin = self._angles(torch.arange(T, device=device))  # (T, D)

@@ -22,12 +22,14 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mathref.arithmetic import euclid, plus, radical, reduced, square_part, times
 from mathref.families import FAMILIES
+from mathref.prompts import VERDICTS, evaluator_prompt
 
 Split = Literal["train", "validation", "test"]
 SIZES: dict[Split, int] = {"train": 11000, "validation": 1000, "test": 500}  # Table 1, row MATH
@@ -131,21 +133,30 @@ def select_families(only: Sequence[str] | None, without: Sequence[str] | None) -
 # ---- Text for pre-training ---------------------------------------------------------------------------
 
 PAGE_SHARE = 0.5  # of the documents; the rest is arithmetic
+JUDGED_SHARE = 0.4  # of the documents, once judgements are among them: half arithmetic, half solutions
 PAGE_LEVELS = (1, 2, 3)  # the two hardest levels are left to fine-tuning
 PAGE_STYLES = ("answer", "brief", "brief", "detailed", "detailed")
 
 
-def pretraining_text(seed: int = 0) -> Iterator[str]:
+def pretraining_text(seed: int = 0, *, judged: bool = False) -> Iterator[str]:
     """Endless documents for `train.py --stage pretrain`: pages of arithmetic, and pages of easy solved
-    problems.
+    problems; with `judged` also lines of arithmetic and solutions that are said to be correct or incorrect.
 
     The arithmetic is written as the detailed solutions write it, so that a base model's mistakes are slips
     rather than ignorance. The pages teach to read a problem's numbers; each is laid out like a prompt of
-    prompts.few_shot_prompt, and some give bare answers only. Problems come from the training side.
+    prompts.few_shot_prompt, and some give bare answers only. Problems come from the training side. The
+    judgements teach what the word of the evaluator's template means, as a large model's pre-training does
+    (section 6.1); their incorrect halves are slips of the kind that models make.
     """
     rng = random.Random(f"pretrain-{seed}")
     pages = stream("train", seed=-1 - seed, levels=PAGE_LEVELS)
     while True:
+        if judged and rng.random() < JUDGED_SHARE:
+            if rng.random() < 0.5:
+                yield "\n".join(_judged_line(rng) for _ in range(rng.randint(6, 12)))
+            else:
+                yield _judged_solution(next(pages), rng)
+            continue
         if rng.random() >= PAGE_SHARE:
             yield "\n".join(_drill(rng) for _ in range(rng.randint(6, 12)))
             continue
@@ -161,6 +172,38 @@ def _solution(problem: BuiltinProblem, style: str) -> str:
         "brief": problem.brief,
         "detailed": problem.detailed,
     }[style]
+
+
+def _judged_line(rng: random.Random) -> str:
+    """A line of arithmetic, half of the time with a slip, and the verdict on it."""
+    line = _drill(rng).rstrip(".")
+    wrong = _with_slip(line, rng) if rng.random() < 0.5 else line
+    return f"{wrong} is{VERDICTS[wrong != line]}."
+
+
+def _judged_solution(problem: BuiltinProblem, rng: random.Random) -> str:
+    """A problem and a solution in the evaluator's template, half of the time with a slip, and the verdict."""
+    right = problem.detailed if rng.random() < 0.8 else problem.brief
+    shown = _with_slip(right, rng) if rng.random() < 0.5 else right
+    return evaluator_prompt(problem.problem, shown) + VERDICTS[shown != right]
+
+
+def _with_slip(text: str, rng: random.Random) -> str:
+    """The text with one result wrong, half of the time carried on to where the same number comes again.
+
+    A result is a number behind an equals sign; text without one stays as it is.
+    """
+    places = list(re.finditer(r"(?<==)-?(\d{1,9})(?![\d.,]*\d)", text))
+    if not places:
+        return text
+    place = rng.choice(places)
+    value = int(place[1])
+    slip = rng.choice((1, 1, 2, 3, 5, 9, 10, 10, 20, 100)) * rng.choice((1, -1))
+    wrong = str(value + slip if value + slip >= 0 else value - slip)
+    before, after = text[: place.start(1)], text[place.end(1) :]
+    if rng.random() < 0.5:
+        after = re.sub(rf"(?<!\d){value}(?!\d)", wrong, after)
+    return before + wrong + after
 
 
 def _drill(rng: random.Random) -> str:

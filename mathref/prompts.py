@@ -13,6 +13,7 @@ from typing import Protocol
 
 # A model that is only prompted does not stop after one solution, it goes on to invent the next problem.
 STOP: tuple[str, ...] = ("\n\nProblem:", "\nProblem:")
+VERDICTS = (" correct", " incorrect")  # the words that S_cls compares, with the leading space of running text
 
 
 class Solved(Protocol):
@@ -44,10 +45,16 @@ def few_shot_prompt(shots: Sequence[Solved], problem: str) -> str:
     return "\n\n".join([*solved, generator_prompt(problem)])
 
 
+def evaluator_problem(problem: str) -> str:
+    """The first part of T(P, X), which all candidates of a problem share."""
+    return f"Here is a math problem: {problem.strip()}\nHere is a candidate solution:"
+
+
+def evaluator_candidate(solution: str) -> str:
+    """The second part of T(P, X); one of VERDICTS is the next word."""
+    return f" {solution.strip()}\nThe above candidate solution is"
+
+
 def evaluator_prompt(problem: str, solution: str) -> str:
-    """Template T(P, X) of section 6.1; the next word is " correct" or " incorrect"."""
-    return (
-        f"Here is a math problem: {problem.strip()}\n"
-        f"Here is a candidate solution: {solution.strip()}\n"
-        "The above candidate solution is"
-    )
+    """Template T(P, X) of section 6.1."""
+    return evaluator_problem(problem) + evaluator_candidate(solution)

@@ -1,10 +1,11 @@
-"""Samples files reduced to one value per problem, and the tables and plots made of them.
+"""Samples files reduced to one value per problem, and the tables made of them.
 
-Paper: the columns of Tables 2 to 7 (Pass@1, Maj1@64, Pass@64) and the curves of Figure 1.
+Paper: the columns of Tables 2 to 7 (Pass@1, Maj1@64, Pass@64); tables of evaluators are in tables.py.
 Choices: the paper gives no intervals; every value here has its 95% interval over problems [P]. Pass@1 is the
 greedy solution; the accuracy of single samples is named mean@N. A greedy file and a samples file of the same
 model, prompt and problems are shown as one system, as a row of the paper's tables is. Solutions without an
-answer count in N; a problem without samples counts as unsolved [P].
+answer count in N; a problem without samples counts as unsolved [P]. The selection rules that a file's stored
+scores allow are values like the others, so that files are compared in them too.
 """
 
 from __future__ import annotations
@@ -28,14 +29,18 @@ from mathref.metrics import (
     paired_bootstrap,
     pass_at_k,
 )
-from mathref.rerank import Cluster, cluster, pair_cache
+from mathref.rerank import DEFAULT_K, STRATEGIES, Cluster, Strategy
+from mathref.selection import (
+    clusters_of,
+    ks_up_to,
+    prefix_curve,
+    strategy_curve,
+    strategy_name,
+    strategy_values,
+)
 
 MAJ_K = 8  # the K of the paper's headline (Table 3)
 CLUSTER_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 100)  # values of K in the cluster curve
-# Okabe and Ito's palette, told apart under every common form of colour blindness; black last, yellow left
-# out.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Scored:
     values: dict[str, list[float]]
     ties: Ties
     seed: int
+    k: int = DEFAULT_K  # K and n of the selection rules
 
     @functools.cached_property
     def sample_curve(self) -> dict[int, dict[str, list[float]]]:
@@ -80,6 +86,21 @@ class Scored:
             held = sum(len(members) for clusters in self.clusters for members in clusters[:k])
             curve[k] = {"majk": values, "share": held / total}
         return curve
+
+    @functools.cached_property
+    def strategy_curve(self) -> dict[Strategy, dict[int, list[float]]]:
+        """For each selection rule that reads K (or n) its values at every K: Figure 1, left."""
+        return strategy_curve(self.problems, self.clusters, ks_up_to(self.n))
+
+    @functools.cached_property
+    def prefix_curve(self) -> dict[int, dict[Strategy, list[float]]]:
+        """For the first 1, 2, 4, ... samples of every problem: the values of each selection rule."""
+        return prefix_curve(self.problems, self.clusters, powers_of_two(self.n), self.k)
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether an evaluator has scored any of the samples."""
+        return any(s.score is not None for p in self.problems for s in p.samples)
 
     @property
     def flags(self) -> list[list[bool]]:
@@ -137,8 +158,12 @@ def score(
     *,
     ties: Ties = "first",
     seed: int = 0,
+    k: int = DEFAULT_K,
 ) -> Scored:
-    """Cluster each problem's answers and work out every metric for every problem."""
+    """Cluster each problem's answers and work out every metric for every problem.
+
+    Selection rules that need scores (with K or n = `k`) are among them where the file has the scores.
+    """
     if not problems:
         raise ValueError(f"{file}: holds no problems yet; sample.py writes them")
     ordered = tuple(sorted(problems, key=lambda p: p.id))
@@ -146,8 +171,7 @@ def score(
     n, n_least = max(counts), min((count for count in counts if count), default=0)
     if n == 0:
         raise ValueError(f"{file}: no problem has a sample; expected at least one solution a problem")
-    equivalent = pair_cache()
-    clusters = tuple(cluster([s.answer for s in p.samples], equivalent) for p in ordered)
+    clusters = tuple(clusters_of(ordered))
     flags = [[s.correct for s in p.samples] for p in ordered]
     greedy = n == 1 and meta.get("temperature", 0) == 0  # a foreign file with one solution is taken as greedy
     if greedy:
@@ -156,12 +180,16 @@ def score(
         majority = list(zip(flags, clusters, strict=True))
         values = {f"mean@{n}": [sum(f) / len(f) if f else 0.0 for f in flags]}
         if n > 1:
-            for k in (1, MAJ_K):
-                values[f"Maj{k}@{n}"] = [majk_at_n(f, c, k, ties=ties, seed=seed) for f, c in majority]
-            for k in powers_of_two(n_least)[1:]:
-                values[f"Pass@{k}"] = [pass_at_k(len(f), sum(f), k) if f else 0.0 for f in flags]
+            for m in (1, MAJ_K):
+                values[f"Maj{m}@{n}"] = [majk_at_n(f, c, m, ties=ties, seed=seed) for f, c in majority]
+            for m in powers_of_two(n_least)[1:]:
+                values[f"Pass@{m}"] = [pass_at_k(len(f), sum(f), m) if f else 0.0 for f in flags]
             values[f"Pass@{n}"] = [float(any(f)) for f in flags]
-    return Scored(file, meta, ordered, clusters, n, n_least, greedy, values, ties, seed)
+    scored = Scored(file, meta, ordered, clusters, n, n_least, greedy, values, ties, seed, k)
+    if scored.is_scored and not greedy:
+        found = strategy_values(ordered, k=k, strategies=STRATEGIES[1:], clusters=clusters)
+        values.update({strategy_name(strategy, k): right for strategy, right in found.items()})
+    return scored
 
 
 def _join_key(scored: Scored) -> Hashable:
@@ -181,7 +209,8 @@ def same_problems_key(problems: Sequence[SampledProblem]) -> Hashable:
 def _name(scored: Scored) -> str:
     model = str(scored.meta.get("model") or Path(scored.file).name.split(".")[0])
     shots = scored.meta.get("few_shot")
-    return f"{model} {shots}-shot {scored.meta.get('style') or ''}".strip() if shots else model
+    name = f"{model} {shots}-shot {scored.meta.get('style') or ''}".strip() if shots else model
+    return f"{name} by {evaluator}" if (evaluator := scored.meta.get("evaluator")) else name
 
 
 def join(files: Sequence[Scored]) -> list[System]:
@@ -213,16 +242,34 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})"
 
 
-def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns aligned by spaces, the first to the left, the others to the right."""
-    cells = [list(head), *map(list, rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    lines = []
-    for row in cells:
-        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        lines.append("  ".join([row[0].ljust(widths[0]), *rest]).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+def p_value(p: float) -> str:
+    """A p-value with four digits; what would round to zero is "<0.0001"."""
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts: str() aligns it for a terminal, markdown() makes a page of it."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __str__(self) -> str:
+        """Columns aligned by spaces, the first to the left, the others to the right."""
+        cells = [self.head, *self.rows]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.head))]
+        lines = []
+        for row in cells:
+            rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+            lines.append("  ".join([row[0].ljust(widths[0]), *rest]).rstrip())
+        lines.insert(1, "-" * max(map(len, lines)))
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        """The same cells as a table of GitHub's Markdown."""
+        rule = ["---"] + ["---:"] * (len(self.head) - 1)
+        cells = ([cell.replace("|", "\\|") for cell in row] for row in [self.head, rule, *self.rows])
+        return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def headline_metrics(system: System) -> list[str]:
@@ -235,7 +282,15 @@ def headline_metrics(system: System) -> list[str]:
     return [name for name in wanted if name in system.values]
 
 
-def main_table(systems: Sequence[System]) -> str:
+def selection_metrics(system: System) -> list[str]:
+    """The selection rules, Maj1 apart, that the scores of a system's samples file allow."""
+    if system.sampled is None:
+        return []
+    names = [strategy_name(strategy, system.sampled.k) for strategy in STRATEGIES[1:]]
+    return [name for name in names if name in system.values]
+
+
+def main_table(systems: Sequence[System]) -> Table:
     """One row per system: Pass@1, mean@N, Maj1@N, Maj8@N, Pass@N, in percent with their intervals."""
     kinds = ("Pass@1", "mean", "Maj1", f"Maj{MAJ_K}", "Pass")
     named = [{_kind(name): name for name in headline_metrics(system)} for system in systems]
@@ -245,7 +300,7 @@ def main_table(systems: Sequence[System]) -> str:
         cells = [percent(system.values[names[kind]]) if kind in names else "" for kind in shown]
         rows.append([system.name, str(len(system.problems)), _samples(system.sampled), *cells])
     head = [kind if kind == "Pass@1" else f"{kind}@N" for kind in shown]
-    return format_table(["system", "problems", "N", *head], rows)
+    return Table(["system", "problems", "N", *head], rows)
 
 
 def _kind(name: str) -> str:
@@ -259,7 +314,7 @@ def _samples(scored: Scored | None) -> str:
     return str(scored.n) if scored.n == scored.n_least else f"{scored.n_least}-{scored.n}"
 
 
-def pass_table(systems: Sequence[System]) -> str:
+def pass_table(systems: Sequence[System]) -> Table:
     """One row per k, one column per system with samples: the unbiased Pass@k."""
     sampled = [s for s in systems if s.sampled]
     ks = sorted({k for s in sampled for k in [*powers_of_two(s.sampled.n_least), s.sampled.n] if k})
@@ -268,7 +323,7 @@ def pass_table(systems: Sequence[System]) -> str:
         columns = [s.values.get(f"mean@{s.sampled.n}" if k == 1 else f"Pass@{k}") for s in sampled]
         label = "Pass@1, sampled" if k == 1 else f"Pass@{k}"  # Pass@1 alone is the greedy solution
         rows.append([label, *(percent(values) if values else "" for values in columns)])
-    return format_table(["", *(s.name for s in sampled)], rows)
+    return Table(["", *(s.name for s in sampled)], rows)
 
 
 def groups(system: System, by: str) -> dict[str, list[int]]:
@@ -282,14 +337,14 @@ def groups(system: System, by: str) -> dict[str, list[int]]:
     return {"unknown" if value is None else str(value): found[value] for value in ordered}
 
 
-def group_table(system: System, by: str) -> str | None:
+def group_table(system: System, by: str) -> Table | None:
     """The main table's metrics of one system per level or subject; None where the problems have none."""
     rows = []
     names = headline_metrics(system)
     for value, places in groups(system, by).items():
         cells = [percent([system.values[name][i] for i in places]) for name in names]
         rows.append([value, str(len(places)), *cells])
-    return format_table([by, "problems", *names], rows) if rows else None
+    return Table([by, "problems", *names], rows) if rows else None
 
 
 def shares(scored: Scored) -> dict[str, float | None]:
@@ -303,7 +358,7 @@ def shares(scored: Scored) -> dict[str, float | None]:
     }
 
 
-def share_table(systems: Sequence[System]) -> str:
+def share_table(systems: Sequence[System]) -> Table:
     """One row per file: samples per problem, truncated and unanswered share, mean length."""
     rows = []
     for scored in {id(part): part for system in systems for part in system.parts}.values():
@@ -311,7 +366,7 @@ def share_table(systems: Sequence[System]) -> str:
         tokens = "" if share["tokens"] is None else f"{share['tokens']:.0f}"
         cut, mute = (f"{100 * share[name]:.1f}" for name in ("truncated", "no_answer"))
         rows.append([scored.file, _samples(scored), cut, mute, tokens])
-    return format_table(["file", "samples", "truncated %", "no answer %", "tokens"], rows)
+    return Table(["file", "samples", "truncated %", "no answer %", "tokens"], rows)
 
 
 # ---- comparisons -------------------------------------------------------------------------------------
@@ -326,8 +381,14 @@ class Comparison:
     mcnemar: McNemar | None
 
 
+def compare_values(metric: str, x: Sequence[float], y: Sequence[float]) -> Comparison:
+    """The paired tests of x - y, one value per problem each."""
+    binary = set(x) <= {0, 1} and set(y) <= {0, 1}
+    return Comparison(metric, paired_bootstrap(x, y), mcnemar(x, y) if binary else None)
+
+
 def compare(a: System, b: System) -> list[Comparison]:
-    """Paired bootstrap, and McNemar where it applies, of a - b for every metric of the main table both have.
+    """Paired tests of a - b for every metric of the main table and every selection rule that both have.
 
     Metrics pair up by kind, so that Maj1@64 meets Maj1@16. ValueError if the two cover different problems.
     """
@@ -337,47 +398,47 @@ def compare(a: System, b: System) -> list[Comparison]:
             f"{a.name} and {b.name} cover different problems ({len(ids[0])} and {len(ids[1])}, "
             f"{len(ids[0] & ids[1])} in common): no paired comparison"
         )
-    kinds = {_kind(name): name for name in headline_metrics(b)}
+    kinds = {_kind(name): name for name in [*headline_metrics(b), *selection_metrics(b)]}
     found = []
-    for name in headline_metrics(a):
+    for name in [*headline_metrics(a), *selection_metrics(a)]:
         if _kind(name) in kinds:
             other = kinds[_kind(name)]
-            x, y = a.values[name], b.values[other]
             label = name if name == other else f"{name} - {other}"
-            binary = set(x) <= {0, 1} and set(y) <= {0, 1}
-            found.append(Comparison(label, paired_bootstrap(x, y), mcnemar(x, y) if binary else None))
+            found.append(compare_values(label, a.values[name], b.values[other]))
     return found
 
 
-def comparison_table(found: Sequence[Comparison]) -> str:
+def difference_cells(comparison: Comparison) -> list[str]:
+    """Difference in points with its interval, bootstrap p, and McNemar's counts and exact p."""
+    d, m = comparison.difference, comparison.mcnemar
+    tail = [str(m.only_a), str(m.only_b), p_value(m.p_value)] if m else ["", "", ""]
+    points = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
+    return [points, p_value(d.p_value), *tail]
+
+
+def comparison_table(found: Sequence[Comparison]) -> Table:
     """Differences in points with intervals, bootstrap p, and McNemar's counts and exact p."""
-    rows = []
-    for c in found:
-        d, m = c.difference, c.mcnemar
-        tail = [str(m.only_a), str(m.only_b), f"{m.p_value:.4f}"] if m else ["", "", ""]
-        interval = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
-        rows.append([c.metric, interval, f"{d.p_value:.4f}", *tail])
     head = ["metric", "difference", "bootstrap p", "only first", "only second", "McNemar p"]
-    return format_table(head, rows)
+    return Table(head, [[c.metric, *difference_cells(c)] for c in found])
 
 
 # ---- curves ------------------------------------------------------------------------------------------
 
 
-def curve_tables(scored: Scored) -> str:
-    """Both curves of one samples file as text."""
-    first = format_table(
-        ["k samples", "Pass@k", "maj@k"],
-        [[str(k), percent(v["pass"]), percent(v["maj"])] for k, v in scored.sample_curve.items()],
-    )
-    second = format_table(
-        ["K clusters", f"MajK@{scored.n}", "samples held %"],
-        [[str(k), percent(v["majk"]), f"{100 * v['share']:.1f}"] for k, v in scored.cluster_curve.items()],
-    )
-    return f"{first}\n\n{second}"
+def curve_tables(scored: Scored) -> list[Table]:
+    """Both curves of one samples file: over k samples, and over K clusters."""
+    samples = [[str(k), percent(v["pass"]), percent(v["maj"])] for k, v in scored.sample_curve.items()]
+    clusters = [
+        [str(k), percent(v["majk"]), f"{100 * v['share']:.1f}"] for k, v in scored.cluster_curve.items()
+    ]
+    return [
+        Table(["k samples", "Pass@k", "maj@k"], samples),
+        Table(["K clusters", f"MajK@{scored.n}", "samples held %"], clusters),
+    ]
 
 
-def _interval(values: Sequence[float]) -> dict[str, float]:
+def interval_json(values: Sequence[float]) -> dict[str, float]:
+    """Mean and 95% interval as plain data."""
     return dataclasses.asdict(mean_interval(values))
 
 
@@ -387,113 +448,20 @@ def to_json(system: System) -> dict[str, Any]:
         "system": system.name,
         "files": [{"file": p.file, "meta": p.meta, "samples": p.n, **shares(p)} for p in system.parts],
         "problems": len(system.problems),
-        "metrics": {name: _interval(values) for name, values in system.values.items()},
+        "metrics": {name: interval_json(values) for name, values in system.values.items()},
     }
     for by in ("level", "subject"):
         result[f"by_{by}"] = {
             value: {
                 "problems": len(places),
-                **{m: _interval([system.values[m][i] for i in places]) for m in headline_metrics(system)},
+                **{m: interval_json([system.values[m][i] for i in places]) for m in headline_metrics(system)},
             }
             for value, places in groups(system, by).items()
         }
     if system.sampled:
         curve, clusters = system.sampled.sample_curve, system.sampled.cluster_curve
-        result["k_curve"] = {k: {name: _interval(v[name]) for name in v} for k, v in curve.items()}
+        result["k_curve"] = {k: {name: interval_json(v[name]) for name in v} for k, v in curve.items()}
         result["cluster_curve"] = {
-            k: {"majk": _interval(v["majk"]), "share": v["share"]} for k, v in clusters.items()
+            k: {"majk": interval_json(v["majk"]), "share": v["share"]} for k, v in clusters.items()
         }
     return result
-
-
-# ---- plots -------------------------------------------------------------------------------------------
-
-
-def _band(
-    axes: Any, x: Sequence[int], series: Sequence[Sequence[float]], style: dict[str, Any], **line: Any
-) -> None:
-    """A line of means with a pale band of 95% intervals; everything in percent."""
-    intervals = [mean_interval(values) for values in series]
-    axes.plot(x, [100 * v.value for v in intervals], **{**style, **line})
-    low, high = ([100 * getattr(v, end) for v in intervals] for end in ("low", "high"))
-    axes.fill_between(x, low, high, color=style["color"], alpha=0.12, linewidth=0)
-
-
-def _plot_samples(axes: Any, system: System, style: dict[str, Any]) -> None:
-    curve = system.sampled.sample_curve
-    ks = list(curve)
-    _band(axes, ks, [v["pass"] for v in curve.values()], style)
-    _band(axes, ks, [v["maj"] for v in curve.values()], style, linestyle="--", markerfacecolor="white")
-    if "Pass@1" in system.values:
-        greedy = 100 * mean_interval(system.values["Pass@1"]).value
-        axes.plot(
-            [1], [greedy], marker="*", markersize=13, color=style["color"], markeredgecolor="white", zorder=5
-        )
-
-
-def _plot_clusters(axes: Any, system: System, style: dict[str, Any]) -> None:
-    curve = system.sampled.cluster_curve
-    ks = list(curve)
-    _band(axes, ks, [v["majk"] for v in curve.values()], style)
-    axes.plot(ks, [100 * v["share"] for v in curve.values()], **{**style, "marker": None}, linestyle=":")
-
-
-def _legend(axes: Any, kinds: dict[str, dict[str, Any]]) -> None:
-    """Say what the line styles mean, in grey: colours and markers stand for the systems."""
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], color="0.3", label=label, **kind) for label, kind in kinds.items()]
-    axes.legend(handles=handles, loc="best", frameon=False, fontsize=9)
-
-
-def _finish_axes(axes: Any, label: str) -> None:
-    from matplotlib.ticker import MultipleLocator, StrMethodFormatter
-
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_major_locator(MultipleLocator(10))
-    axes.set_ylim(0, min(100, axes.get_ylim()[1]) + 2)  # 2 points for markers that lie at the top
-    axes.set_xlabel(label)
-    axes.grid(color="0.9", linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def plot(systems: Sequence[System], path: str | Path) -> None:
-    """Draw accuracy against samples (left) and against clusters (right, after Figure 1) into an image file.
-
-    Lines differ in style and marker as well as in colour, so that a grey print can be read. ValueError if
-    there is no file with several samples a problem, or if the name's ending is no image format.
-    """
-    import matplotlib  # late: takes a second, and only plots need it
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.lines import Line2D
-
-    sampled = [s for s in systems if s.sampled and s.sampled.n > 1]
-    if not sampled:
-        raise ValueError("nothing to plot: expected a file with several samples a problem (sample.py --n 64)")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.6), layout="constrained")
-    handles = []
-    for i, system in enumerate(sampled):
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "markersize": 5}
-        _plot_samples(left, system, style)
-        _plot_clusters(right, system, style)
-        handles.append(Line2D([], [], label=f"{system.name}, N = {system.sampled.n}", **style))
-    left.set_ylabel("problems solved (%)")
-    right.set_ylabel("problems solved, samples held (%)")
-    star = {"marker": "*", "linestyle": "", "markersize": 11}
-    _legend(left, {"Pass@k": {}, "maj@k": {"linestyle": "--"}, "Pass@1 (greedy)": star})
-    _legend(right, {"MajK@N (oracle over K clusters)": {}, "samples in the K clusters": {"linestyle": ":"}})
-    _finish_axes(left, "k samples")
-    _finish_axes(right, "K largest clusters")
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)), frameon=False)
-    try:
-        figure.savefig(path, dpi=160)
-    except ValueError:  # matplotlib's words for an unknown ending
-        endings = ", ".join(sorted(figure.canvas.get_supported_filetypes()))
-        raise ValueError(
-            f"{path}: unknown image format, expected a name ending in one of {endings}"
-        ) from None
-    finally:
-        pyplot.close(figure)

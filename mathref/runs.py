@@ -10,7 +10,9 @@ same.
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
-from mathref.files import digest_text, read_json, write_json
+from mathref.files import append_jsonl, atomic_write, digest_text, read_json, read_jsonl, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -98,6 +100,14 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
+def refuse_existing(folder: Path, *, resume: bool) -> None:
+    """Raise FileExistsError for a folder that holds a run, unless it is to be resumed."""
+    if (folder / RUN).exists() and not resume:
+        raise FileExistsError(
+            f"{folder} holds a run already; add --resume to continue it, or choose another --out"
+        )
+
+
 def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
     """Create the run folder with run.json, or check that it holds this very run; returns its fingerprint.
 
@@ -105,11 +115,8 @@ def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
     resuming, and ValueError naming the settings that differ when resuming.
     """
     fingerprint = digest_text(json.dumps(settings, sort_keys=True))
+    refuse_existing(folder, resume=resume)
     if (folder / RUN).exists():
-        if not resume:
-            raise FileExistsError(
-                f"{folder} holds a run already; add --resume to continue it, or choose another --out"
-            )
         before = read_json(folder / RUN).get("settings", {})
         changed = [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in settings.items() if before.get(k) != v]
         if changed:
@@ -120,6 +127,25 @@ def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN, {"settings": settings, "fingerprint": fingerprint, **provenance()})
     return fingerprint
+
+
+def publish(last: Path, folder: Path) -> None:
+    """Put the checkpoint of a sequence's last stage and the metrics of all stages into the run's folder.
+
+    Large files are linked, not copied, where the file system can.
+    """
+    for file in last.iterdir():
+        if file.is_file() and file.name not in (RUN, "metrics.jsonl", "checkpoint.safetensors"):
+            temporary = folder / f".{file.name}.{os.getpid()}.tmp"
+            try:
+                os.link(file, temporary)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(file, temporary)
+            os.replace(temporary, folder / file.name)
+    stages = sorted(folder.glob("*/metrics.jsonl"))
+    lines = [{"stage": path.parent.name, **line} for path in stages for _, line in read_jsonl(path)]
+    with atomic_write(folder / "metrics.jsonl") as metrics:
+        append_jsonl(metrics, lines)
 
 
 def provenance() -> dict[str, Any]:

@@ -1,28 +1,46 @@
 """The stages of training: what each starts from, what it trains on, and how it is validated.
 
-Paper: section 4 (SSFT, and choosing the checkpoint by validation accuracy); section 3 (data).
+Paper: section 4 (SSFT, and choosing the checkpoint by validation accuracy); section 3 (data); section 6 (SCR:
+the fine-tuned generator is fine-tuned further as evaluator, on its own candidates); section 8 (the joint and
+the contrastive objective, which MTSF replaces; MTSF itself is a sequence of these stages, see train.py).
 Choices [P]: validation accuracy is that of greedy solutions of the first validation problems, the cheap
-stand-in for Pass@1; validation loss is over all of them. Pre-training makes the base models that ship in
-assets/: tokenizer and weights from `problems.pretraining_text`, which knows the training side of the
-built-in problems alone.
+stand-in for Pass@1; validation loss is over all of them. An evaluator is validated on the candidates of
+training problems that it is not trained on, and the checkpoint with the lowest loss is kept; its calibration
+temperature is fitted on the same candidates. Pre-training makes the base models that ship in assets/:
+tokenizer and weights from `problems.pretraining_text`, which knows the training side of the built-in problems
+alone.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from mathref import trainer
+from mathref import calibration, candidates, evaluator, trainer
 from mathref.ablations import Ablation
-from mathref.data import Problem, training_data
-from mathref.files import digest_text
+from mathref.candidates import Classes
+from mathref.data import Problem, read_samples, remove_held_out, training_data
+from mathref.files import digest_text, write_json
 from mathref.grader import grade
 from mathref.model import ModelConfig, Transformer
+from mathref.objectives import (
+    Contrast,
+    ContrastiveObjective,
+    Joint,
+    JointObjective,
+    Labelled,
+    MarginObjective,
+    Pair,
+    XentObjective,
+)
 from mathref.problems import generate, pretraining_text
 from mathref.prompts import completion, generator_prompt
 from mathref.sampler import sample
@@ -37,6 +55,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "small": {"n_layer": 4, "n_head": 6, "n_kv_head": 2, "head_dim": 32, "n_embd": 192, "n_inner": 512},
 }
 CONTEXT = 1024  # tokens; room for a few-shot prompt and the longest solution
+CALIBRATION = "calibration.json"  # in an evaluator's run folder: the temperature of its scores
 TOKENIZER_DOCUMENTS = 12000  # pages that the tokenizer is trained on
 
 
@@ -51,30 +70,45 @@ class Stage:
     validate: Callable[[Transformer], dict[str, float]]
     notes: list[str]
     digest: str  # of the training texts: a resumed run must see the same
+    finish: Callable[[Path], str] | None = None  # called with the run folder at the end; a line for the user
 
 
-def pretrain(shape: str, config: TrainConfig, *, device: torch.device, n_validation: int = 200) -> Stage:
-    """A new model of one of SHAPES on `config.steps * config.batch_size` documents, each seen once.
+def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validation: int = 200) -> Stage:
+    """A new model of one of SHAPES, or the checkpoint in a folder, on `config.steps * config.batch_size`
+    documents, each seen once.
 
-    Raises ValueError for an unknown shape.
+    A checkpoint that goes on reads judged solutions too (`pretraining_text`); it should be given another seed
+    than it had, or it sees the same documents again.
+    Raises ValueError for what is neither a shape nor a checkpoint folder.
     """
-    if shape not in SHAPES:
-        raise ValueError(f"--model {shape}: pre-training starts from nothing, expected {' or '.join(SHAPES)}")
-    tokenizer = train_sentencepiece(tokenizer_text(config.seed), VOCAB_SIZE)
+    if model in SHAPES:
+        tokenizer: Tokenizer = train_sentencepiece(tokenizer_text(config.seed), VOCAB_SIZE)
+        torch.manual_seed(config.seed)
+        network = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[model]))
+        origin = f"a new {model} model"
+        text = pretraining_text(config.seed)
+    elif (Path(model) / "config.json").exists():
+        tokenizer, network = load_tokenizer(Path(model)), load_model(model, dtype=torch.float32)
+        origin = f"the checkpoint {model}, trained further"
+        text = pretraining_text(config.seed, judged=True)
+    else:
+        raise ValueError(
+            f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "
+            "checkpoint folder"
+        )
+    network = network.to(device)
     n_train = config.steps * config.batch_size
-    texts = itertools.islice(pretraining_text(config.seed), n_train + n_validation)
-    documents = [trainer.encode_document(tokenizer, text) for text in texts]
+    texts = itertools.islice(text, n_train + n_validation)
+    documents = [trainer.encode_document(tokenizer, document) for document in texts]
     held_back, documents = documents[:n_validation], documents[n_validation:]
-    torch.manual_seed(config.seed)
-    model = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[shape])).to(device)
     objective = SolutionLikelihood()
     n_tokens = sum(len(d.ids) for d in documents)
     notes = [
-        f"a new {shape} model, {sum(p.numel() for p in model.parameters()):,} parameters",
+        f"{origin}, {sum(p.numel() for p in network.parameters()):,} parameters",
         f"{n_train:,} documents, {n_tokens:,} tokens of built-in text, none from validation or test problems",
     ]
     return Stage(
-        model=model,
+        model=network,
         tokenizer=tokenizer,
         items=documents,
         objective=objective,
@@ -91,6 +125,15 @@ def tokenizer_text(seed: int) -> list[str]:
         for solution in (problem.brief, problem.detailed):
             documents.append(generator_prompt(problem.problem) + completion(solution))
     return [line for document in documents for line in document.split("\n") if line]
+
+
+def _start(folder: Path, device: torch.device) -> tuple[Transformer, Tokenizer, str]:
+    """The checkpoint that a stage starts from, and a line about it."""
+    tokenizer = load_tokenizer(folder)
+    # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
+    model = load_model(folder, device=str(device), dtype=torch.float32)
+    check_fits(tokenizer, model.config)
+    return model, tokenizer, f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
 
 
 def ssft(
@@ -111,10 +154,7 @@ def ssft(
 
     Raises ValueError when tokenizer and model do not belong together or no example fits the context.
     """
-    tokenizer = load_tokenizer(folder)
-    # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
-    model = load_model(folder, device=str(device), dtype=torch.float32)
-    check_fits(tokenizer, model.config)
+    model, tokenizer, origin = _start(folder, device)
     data = training_data(
         sources,
         style=style,
@@ -124,7 +164,7 @@ def ssft(
         families=families,
         ablation=ablation,
     )
-    notes = [f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters", *data.notes]
+    notes = [origin, *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
     train, n_long = trainer.drop_too_long(train, model.config.max_seq_len)
     held_back, _ = trainer.drop_too_long(held_back, model.config.max_seq_len)
@@ -164,3 +204,243 @@ def greedy_accuracy(
     prompts = [generator_prompt(p.problem) for p in problems]
     solutions = sample(model, tokenizer, prompts, n=1, temperature=0, max_new_tokens=max_new_tokens)
     return sum(grade(s[0].text, p.answer) for s, p in zip(solutions, problems, strict=True)) / len(problems)
+
+
+# ---- The evaluator, and what mixes its loss with the generator's -------------------------------------
+
+
+@dataclass(frozen=True)
+class EvaluatorConfig:
+    """What an evaluator learns from a problem's candidates; every field is a flag of train.py."""
+
+    loss: Literal["margin", "xent"] = "xent"  # Eq. 8 or Eq. 9
+    margin: float = 0.5  # lambda of Eq. 8 and of L_seq
+    xent_space: Literal["two-way", "vocab"] = "two-way"  # p_cls of Eq. 9: over the two words or all tokens
+    examples_per_problem: int = 10  # pairs (margin) or candidates (xent)
+    balance: Literal["problem", "none"] = "problem"  # xent: as many correct as incorrect ones of a problem
+    alpha_1: float = 1.0  # weight of L_mle in L_ctr
+    alpha_2: float = 1.0  # weight of L_mle in L_mul
+    length_normalised: bool = False  # L_seq on mean instead of summed log-probabilities
+
+    def __post_init__(self) -> None:
+        if self.examples_per_problem < 2:
+            raise ValueError(f"--examples-per-problem is {self.examples_per_problem}, expected at least 2")
+        for name in ("margin", "alpha_1", "alpha_2"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected 0 or more")
+
+
+def read_classes(
+    path: Path, seed: int, n_validation: int | None = None
+) -> tuple[list[Classes], list[Classes], list[str]]:
+    """The usable candidates of a graded samples file: (training, validation) problems, and lines about them.
+
+    Held-out problems are removed. Validation problems are a seeded draw, a twelfth by default, 200 at most.
+    Raises ValueError where no problem has candidates of both classes.
+    """
+    sampled = read_samples(path)[1]
+    kept, removed = remove_held_out(sampled)
+    found = [candidates.classes(p) for p in kept]
+    n_all, n_used = (
+        sum(len(p.samples) for p in kept),
+        sum(len(c.correct) + len(c.incorrect) for c in found),
+    )
+    notes = [
+        f"{path}: {len(sampled)} problems, {n_all} candidates, {n_used} distinct ones with a complete answer"
+    ]
+    if removed:
+        notes.append(
+            f"{path}: {len(removed)} problems removed by the contamination guard (held-out problems)"
+        )
+    mixed = sum(bool(c.correct and c.incorrect) for c in found)
+    notes.append(f"{mixed} problems have correct and incorrect candidates")
+    n = min(200, max(1, len(found) // 12)) if n_validation is None else n_validation
+    order = random.Random(seed).sample(range(len(found)), len(found))
+    validation, train = [found[i] for i in order[:n]], [found[i] for i in order[n:]]
+    for name, part in (("training", train), ("validation", validation)):
+        if not any(c.correct and c.incorrect for c in part):
+            raise ValueError(
+                f"{path}: no {name} problem of {len(part)} has both correct and incorrect candidates, "
+                "nothing to learn the difference from; sample more problems, or more solutions of each"
+            )
+    return train, validation, notes
+
+
+def _judged(
+    tokenizer: Tokenizer, found: list[Classes], options: EvaluatorConfig, seed: int
+) -> tuple[list[Pair] | list[Labelled], float]:
+    """Encoded examples for the evaluator's loss, and how well length alone tells their labels (`parity`)."""
+    pairs: list[Pair] = []
+    labelled: list[Labelled] = []
+    texts: list[tuple[str, bool]] = []
+    for problem in found:
+        prefix = evaluator.encode_problem(tokenizer, problem.problem)
+        if options.loss == "margin":
+            for correct, incorrect in candidates.draw_pairs(problem, options.examples_per_problem, seed):
+                ids = (prefix + evaluator.encode_candidate(tokenizer, text) for text in (correct, incorrect))
+                pairs.append(Pair(*ids))
+                texts += [(correct, True), (incorrect, False)]
+        else:
+            balanced = options.balance == "problem"
+            chosen = candidates.draw_labelled(problem, options.examples_per_problem, seed, balanced=balanced)
+            for text, label in chosen:
+                labelled.append(Labelled(prefix + evaluator.encode_candidate(tokenizer, text), label))
+            texts += chosen
+    return pairs or labelled, candidates.parity(texts)
+
+
+def scr(
+    folder: Path,
+    samples: Path,
+    config: TrainConfig,
+    options: EvaluatorConfig,
+    *,
+    device: torch.device,
+    n_validation: int | None = None,
+    n_scored: int = 100,
+) -> Stage:
+    """Fine-tune the checkpoint in `folder` as evaluator, on the graded candidates of a samples file.
+
+    At each validation the candidates of `n_scored` validation problems are scored too: their AUC, and the
+    share of problems whose best-scored candidate is right. Raises ValueError as `read_classes` does, and for
+    a tokenizer that cannot tell the two words apart.
+    """
+    model, tokenizer, origin = _start(folder, device)
+    words = evaluator.verdict_words(tokenizer)
+    train, validation, notes = read_classes(samples, config.seed, n_validation)
+    items, length_auc = _judged(tokenizer, train, options, config.seed)
+    held_back, _ = _judged(tokenizer, validation, options, config.seed)
+    items, n_long = _fitting(items, words, model.config.max_seq_len)
+    held_back, _ = _fitting(held_back, words, model.config.max_seq_len)
+    kind = "pairs" if options.loss == "margin" else "labelled candidates"
+    notes += [
+        f"{len(items)} {kind} to train on, {len(held_back)} to validate on ({len(validation)} problems), "
+        f"{config.steps * config.batch_size / len(items):.2f} epochs",
+        f"format parity: length alone tells correct from incorrect with AUC {length_auc:.3f} (0.5: not)",
+    ]
+    if n_long:
+        notes.append(
+            f"{n_long} {kind} left out: longer than the context of {model.config.max_seq_len} tokens"
+        )
+    objective: Objective[Any] = (
+        MarginObjective(words, options.margin)
+        if options.loss == "margin"
+        else XentObjective(words, options.xent_space == "vocab")
+    )
+
+    def validate(model: Transformer) -> dict[str, float]:
+        values = {"val/loss": trainer.mean_loss(model, held_back, objective, config)}
+        odds, labels = score_classes(model, tokenizer, validation[:n_scored])
+        values["val/auc"] = calibration.auc(np.concatenate(odds), np.concatenate(labels))
+        best = [bool(y[np.argmax(s)]) for s, y in zip(odds, labels, strict=True)]
+        return values | {"val/rr.all": sum(best) / len(best)}
+
+    def finish(out: Path) -> str:
+        best = load_model(out, device=str(device), dtype=torch.float32)
+        odds, labels = map(np.concatenate, score_classes(best, tokenizer, validation))
+        temperature = calibration.fit_temperature(odds, labels)
+        write_json(out / CALIBRATION, {"temperature": temperature, "candidates": len(odds)})
+        return f"calibration temperature {temperature:.2f}, fitted on {len(odds)} validation candidates"
+
+    text = json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False)
+    digest = digest_text(text)
+    return Stage(model, tokenizer, items, objective, validate, [origin, *notes], digest, finish)
+
+
+def _fitting(
+    items: list[Pair] | list[Labelled], words: evaluator.Words, max_seq_len: int
+) -> tuple[list[Any], int]:
+    """The items whose templates fit the context, and the number of the others."""
+
+    def longest(item: Pair | Labelled) -> int:
+        texts = (item.correct, item.incorrect) if isinstance(item, Pair) else (item.ids,)
+        return max(evaluator.n_tokens((), text, words) for text in texts)
+
+    kept = [item for item in items if longest(item) <= max_seq_len]
+    if not kept:
+        raise ValueError(f"no candidate with its template fits the context of {max_seq_len} tokens")
+    return kept, len(items) - len(kept)
+
+
+def score_classes(
+    model: Transformer, tokenizer: Tokenizer, found: Sequence[Classes]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Log-odds and labels (1.0: correct) of each problem's candidates, problems without any passed over."""
+    odds, labels = [], []
+    for problem in found:
+        if texts := [*problem.correct, *problem.incorrect]:
+            odds.append(np.array(evaluator.log_odds(model, tokenizer, problem.problem, texts)))
+            labels.append(np.repeat([1.0, 0.0], [len(problem.correct), len(problem.incorrect)]))
+    return odds, labels
+
+
+def joint(
+    folder: Path,
+    sources: list[str],
+    samples: Path,
+    config: TrainConfig,
+    options: EvaluatorConfig,
+    *,
+    device: torch.device,
+    **data: Any,
+) -> Stage:
+    """Train one checkpoint as generator and evaluator at once, L_mul = L_cls + alpha_2 L_mle.
+
+    `data` are the arguments of `ssft`. The checkpoint with the best greedy accuracy, then the lowest joint
+    loss, is kept, as for a generator.
+    """
+    generator = ssft(folder, sources, config, device=device, **data)
+    judge = scr(folder, samples, config, options, device=device)
+    objective: JointObjective[Any] = JointObjective(judge.objective, options.alpha_2)
+    solutions = random.Random(config.seed).choices(generator.items, k=len(judge.items))
+    items = [Joint(judged, solution) for judged, solution in zip(judge.items, solutions, strict=True)]
+
+    def validate(model: Transformer) -> dict[str, float]:
+        judged, written = judge.validate(model), generator.validate(model)
+        values = {"val/loss": judged["val/loss"] + options.alpha_2 * written["val/loss"]}
+        values |= {"val/cls": judged.pop("val/loss"), "val/mle": written.pop("val/loss")}
+        return values | judged | written
+
+    notes = [*generator.notes, *judge.notes[1:], f"joint loss: L_cls + {options.alpha_2:g} L_mle"]
+    digest = digest_text(generator.digest + judge.digest)
+    return Stage(
+        generator.model, generator.tokenizer, items, objective, validate, notes, digest, judge.finish
+    )
+
+
+def contrastive(
+    folder: Path,
+    sources: list[str],
+    samples: Path,
+    config: TrainConfig,
+    options: EvaluatorConfig,
+    *,
+    device: torch.device,
+    **data: Any,
+) -> Stage:
+    """Train the generator to prefer its correct solutions, L_ctr = L_seq + alpha_1 L_mle.
+
+    `data` are the arguments of `ssft`, whose validation it shares. L_mle is on the training solution of the
+    pair's problem, or on the correct candidate where the training data do not hold that problem.
+    """
+    generator = ssft(folder, sources, config, device=device, **data)
+    found, _, notes = read_classes(samples, config.seed)
+    tokenizer, objective = (
+        generator.tokenizer,
+        ContrastiveObjective(options.margin, options.alpha_1, options.length_normalised),
+    )
+    by_prompt = {tuple(e.ids[: e.n_prompt]): e for e in generator.items}
+    items = []
+    for problem in found:
+        for pair in candidates.draw_pairs(problem, options.examples_per_problem, config.seed):
+            correct, incorrect = (trainer.encode_example(tokenizer, problem.problem, text) for text in pair)
+            reference = by_prompt.get(tuple(correct.ids[: correct.n_prompt]), correct)
+            items.append(Contrast(correct, incorrect, reference))
+    kept = [
+        i
+        for i in items
+        if max(len(i.correct.ids), len(i.incorrect.ids)) <= generator.model.config.max_seq_len
+    ]
+    notes = [*generator.notes, *notes, f"{len(kept)} pairs to tell apart, {len(items) - len(kept)} too long"]
+    digest = digest_text(generator.digest + json.dumps([vars(c) for c in found], ensure_ascii=False))
+    return Stage(generator.model, tokenizer, kept, objective, generator.validate, notes, digest)

@@ -1,0 +1,168 @@
+"""Candidate solutions: drawn by a generator, graded, stored; and the evaluator's training examples made of
+them.
+
+Paper: section 5 (the N samples of a problem), section 6.3 (the evaluator is trained on the generator's own
+samples of the training problems, labelled by g; ten examples a problem). Choices [P]: pairs are distinct and
+drawn uniformly among all (correct, incorrect) ones of a problem; examples for the cross-entropy are as many
+correct as incorrect ones (`--balance none`: a plain draw). Equal texts count once. Format parity: what is not
+judged by its mathematics teaches the evaluator nothing but format, so candidates without an answer and those
+cut off by the length limit are left out (they are wrong by form alone), and reference solutions, whose style
+would give the label away, never come in. `parity` measures what is left.
+
+Files grow problem by problem (data.SamplesFile): a killed run goes on with the next problem, and its file is
+then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mathref import __version__
+from mathref.calibration import auc
+from mathref.data import Problem, Sample, SampledProblem, SamplesFile
+from mathref.files import digest_text
+from mathref.grader import extract_answer, is_equivalent
+from mathref.prompts import generator_prompt
+from mathref.sampler import Completion, SampleConfig, encode_prompts, problems_per_batch, sample
+from mathref.tokenizer import load_tokenizer
+from mathref.weights import load_model, model_digest
+
+# ---- Drawing -----------------------------------------------------------------------------------------
+
+
+def grade_completions(problem: Problem, completions: Sequence[Completion]) -> SampledProblem:
+    """Extract and judge the answers of one problem's completions; each distinct answer is judged once."""
+    answers = [extract_answer(c.text) for c in completions]
+    verdict = {answer: is_equivalent(answer, problem.answer) for answer in dict.fromkeys(answers)}
+    samples = tuple(
+        Sample(c.text.strip(), a, verdict[a], round(c.logprob, 4), len(c.token_ids), c.finish_reason)
+        for c, a in zip(completions, answers, strict=True)
+    )
+    p = problem
+    return SampledProblem(p.id, p.problem, p.answer, samples, level=p.level, subject=p.subject)
+
+
+def write_samples(
+    file: SamplesFile,
+    problems: Sequence[Problem],
+    prompts: Sequence[str],
+    sample_batch: Callable[..., list[list[Completion]]],
+    group: int,
+) -> int:
+    """Sample what `file` does not hold yet, `group` problems at a time; returns the number of tokens written.
+
+    Groups are cut from the whole list, never from what is left: so a resumed run decodes the same batches
+    as an undisturbed one, and its numbers agree to the last bit.
+    """
+    tokens, start = 0, time.perf_counter()
+    done = sum(problem.id in file.done for problem in problems)
+    bar = tqdm(total=len(problems), initial=done, unit="problem", desc="sampling", disable=None)
+    with bar:
+        for first in range(0, len(problems), group):
+            batch = slice(first, first + group)
+            missing = [p.id not in file.done for p in problems[batch]]
+            if not any(missing):
+                continue
+            completions = sample_batch(prompts[batch], ids=[p.id for p in problems[batch]])
+            graded = [grade_completions(p, c) for p, c in zip(problems[batch], completions, strict=True)]
+            file.append([g for g, new in zip(graded, missing, strict=True) if new])
+            tokens += sum(len(c.token_ids) for found in completions for c in found)
+            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
+            bar.update(sum(missing))
+    return tokens
+
+
+def draw_candidates(
+    generator: Path, problems: Sequence[Problem], path: Path, config: SampleConfig, *, device: torch.device
+) -> int:
+    """Let the checkpoint `generator` solve `problems`, config.n times each, into the samples file `path`.
+
+    Returns the number of tokens written; 0 where the file was complete. Raises ValueError where `path` holds
+    samples of another run.
+    """
+    asked = [[p.id, p.problem, p.answer] for p in problems]
+    meta = {
+        "mathref": __version__,
+        "model": generator.name,
+        "model_digest": model_digest(generator),
+        "data": "training problems",
+        "data_digest": digest_text(json.dumps(asked, ensure_ascii=False)),
+        **vars(config),
+        "device": device.type,
+    }
+    with SamplesFile(path, meta) as file:
+        if all(p.id in file.done for p in problems):
+            return 0
+        model, tokenizer = load_model(generator, device=device), load_tokenizer(generator)
+        prompts = [generator_prompt(p.problem) for p in problems]
+        encode_prompts(
+            tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len
+        )  # refuses early
+        draw = functools.partial(sample, model, tokenizer, **vars(config))
+        return write_samples(file, problems, prompts, draw, problems_per_batch(config.n, config.batch_rows))
+
+
+# ---- The evaluator's training examples ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The candidates of one problem that an evaluator may learn from, distinct texts, in sampling order."""
+
+    id: str
+    problem: str
+    correct: tuple[str, ...]
+    incorrect: tuple[str, ...]
+
+
+def classes(problem: SampledProblem) -> Classes:
+    """Split a problem's candidates by their verdict, without those that are wrong by form alone."""
+    usable = [s for s in problem.samples if (s.answer or "").strip() and s.finish_reason != "length"]
+    correct, incorrect = (
+        tuple(dict.fromkeys(s.text for s in usable if s.correct is verdict)) for verdict in (True, False)
+    )
+    return Classes(problem.id, problem.problem, correct, incorrect)
+
+
+def draw_pairs(found: Classes, n: int, seed: int) -> list[tuple[str, str]]:
+    """`n` distinct (correct, incorrect) pairs of one problem, fewer if fewer exist, none of a single
+    class.
+    """
+    n_pairs = len(found.correct) * len(found.incorrect)
+    places = random.Random(f"{seed}-{found.id}").sample(range(n_pairs), min(n, n_pairs))
+    return [
+        (found.correct[i // len(found.incorrect)], found.incorrect[i % len(found.incorrect)]) for i in places
+    ]
+
+
+def draw_labelled(found: Classes, n: int, seed: int, *, balanced: bool = True) -> list[tuple[str, bool]]:
+    """`n` distinct candidates of one problem with their labels, fewer if fewer exist.
+
+    Balanced: as many correct as incorrect ones, hence none of a problem with a single class, so that a
+    problem alone says nothing about its candidates' labels. Otherwise a plain draw from all.
+    """
+    rng = random.Random(f"{seed}-{found.id}")
+    if not balanced:
+        everything = [(text, True) for text in found.correct] + [(text, False) for text in found.incorrect]
+        return rng.sample(everything, min(n, len(everything)))
+    each = min(n // 2, len(found.correct), len(found.incorrect))
+    chosen = [(text, True) for text in rng.sample(found.correct, each)]
+    return chosen + [(text, False) for text in rng.sample(found.incorrect, each)]
+
+
+def parity(examples: Sequence[tuple[str, bool]]) -> float:
+    """How well length alone tells correct from incorrect texts: AUC of the negative length, 0.5 = not at
+    all.
+    """
+    lengths = np.array([-len(text) for text, _ in examples], dtype=float)
+    return auc(lengths, np.array([label for _, label in examples], dtype=float))

@@ -1,0 +1,169 @@
+"""Scores in a samples file: only those that are needed, none twice, through any number of kills and runs.
+
+Paper: section 7, the cost of a selection rule, which is the number of candidates that it scores (Figure 1,
+right).
+Choices [P]: solutions of one problem with the same text are one call of the evaluator. The scored file grows
+by whole lines in the order of the samples file, so that a killed run continues at the next problem. A later
+run that needs more scores (another rule, a larger K) computes what is missing: the lines concerned go to
+FILE.part first, which then replaces them in FILE; whatever a kill leaves of either is used. Beside FILE lies
+FILE.cost.json: what was scored, and the evaluator's seconds summed over all runs.
+
+No torch here: an evaluator is any function from a problem and its solutions to scores.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from mathref.data import SampledProblem, SamplesFile, read_samples, write_samples
+from mathref.files import digest_text, read_json, write_json
+from mathref.rerank import Strategy, cluster, needed, pair_cache
+
+Evaluator: TypeAlias = Callable[[str, Sequence[str]], list[float]]  # problem, N solutions -> N scores
+SAVE_COST_S = 10.0  # seconds of evaluation that a kill may leave out of the cost file
+
+
+def without_scores(problem: SampledProblem) -> SampledProblem:
+    """The problem as sampled, before any evaluator saw it."""
+    samples = tuple(dataclasses.replace(s, score=None) for s in problem.samples)
+    return dataclasses.replace(problem, samples=samples)
+
+
+def samples_digest(problems: Sequence[SampledProblem]) -> str:
+    """Short digest of the problems and their solutions, which says what a scored file scores."""
+    texts = [[p.id, p.problem, [s.text for s in p.samples], [s.answer for s in p.samples]] for p in problems]
+    return digest_text(json.dumps(texts))
+
+
+def wanted_indices(
+    problems: Sequence[SampledProblem], strategies: Sequence[Strategy], k: int
+) -> dict[str, tuple[int, ...]]:
+    """For each problem's id the candidates whose score one of the strategies reads."""
+    equivalent = pair_cache()
+    wanted = {}
+    for problem in problems:
+        clusters = cluster([s.answer for s in problem.samples], equivalent)
+        wanted[problem.id] = tuple(sorted({i for s in strategies for i in needed(clusters, s, k)}))
+    return wanted
+
+
+def missing(problem: SampledProblem, indices: Sequence[int]) -> list[int]:
+    """Those of the candidates that have no score yet."""
+    return [i for i in indices if problem.samples[i].score is None]
+
+
+def score_problem(problem: SampledProblem, indices: Sequence[int], evaluator: Evaluator) -> SampledProblem:
+    """The problem with a score for each of `indices`; scores that are there stay, equal texts share one."""
+    known = {s.text: s.score for s in problem.samples if s.score is not None}
+    lacking = missing(problem, indices)
+    texts = list(dict.fromkeys(t for i in lacking if (t := problem.samples[i].text) not in known))
+    if texts:
+        known |= zip(texts, map(float, evaluator(problem.problem, texts)), strict=True)
+    samples = list(problem.samples)
+    for i in lacking:
+        samples[i] = dataclasses.replace(samples[i], score=known[samples[i].text])
+    return dataclasses.replace(problem, samples=tuple(samples))
+
+
+def _part(out: Path) -> Path:
+    return out.with_name(out.name + ".part")
+
+
+def cost_file(out: Path) -> Path:
+    """Where the cost of a scored file is kept."""
+    return out.with_name(out.name + ".cost.json")
+
+
+def _fold(out: Path, meta: dict[str, Any]) -> None:
+    """Bring the lines of FILE.part into FILE, if there is one; doing it twice does no harm."""
+    part = _part(out)
+    if not part.exists():
+        return
+    with SamplesFile(part, meta):
+        pass  # opening it has checked its meta line and cut off an unfinished one
+    newer = {p.id: p for p in read_samples(part)[1]}
+    write_samples(out, meta, [newer.get(p.id, p) for p in read_samples(out)[1]])
+    part.unlink()
+
+
+def open_scored(out: Path, meta: dict[str, Any], *, overwrite: bool = False) -> dict[str, SampledProblem]:
+    """Create a scored file, or take up the one that is there; returns its problems by id.
+
+    Raises ValueError where it belongs to other samples or another evaluator, unless `overwrite`.
+    """
+    if overwrite:
+        for path in (_part(out), cost_file(out)):
+            path.unlink(missing_ok=True)
+    with SamplesFile(out, meta, overwrite=overwrite):
+        pass
+    _fold(out, meta)
+    return {p.id: p for p in read_samples(out)[1]}
+
+
+class _Timed:
+    """An evaluator with the seconds spent in it, by all runs on one file; the cost file keeps them."""
+
+    def __init__(self, evaluator: Evaluator, out: Path) -> None:
+        self._evaluator, self._path = evaluator, cost_file(out)
+        self.seconds: float = read_json(self._path)["seconds"] if self._path.exists() else 0.0
+        self._saved = self.seconds
+
+    def __call__(self, problem: str, solutions: Sequence[str]) -> list[float]:
+        start = time.perf_counter()
+        scores = self._evaluator(problem, solutions)
+        self.seconds += time.perf_counter() - start
+        if self.seconds - self._saved > SAVE_COST_S:
+            self.save()
+        return scores
+
+    def save(self) -> None:
+        if self.seconds > self._saved:
+            write_json(self._path, {"seconds": round(self.seconds, 3)})
+            self._saved = self.seconds
+
+
+def count_scored(problems: Sequence[SampledProblem]) -> dict[str, int]:
+    """Candidates, how many of them have a score, and how many evaluator calls those took (distinct texts)."""
+    scored = [{s.text for s in p.samples if s.score is not None} for p in problems]
+    return {
+        "candidates": sum(len(p.samples) for p in problems),
+        "scored": sum(s.score is not None for p in problems for s in p.samples),
+        "calls": sum(map(len, scored)),
+    }
+
+
+def score_file(
+    out: Path,
+    meta: dict[str, Any],
+    problems: Sequence[SampledProblem],
+    wanted: dict[str, tuple[int, ...]],
+    evaluator: Evaluator,
+) -> Iterator[str]:
+    """Bring `out` to hold every wanted score; yields the id of each problem that had to be worked on.
+
+    `problems` are those of the samples file, `wanted` the candidates to score by id (`wanted_indices`), and
+    `out` is as `open_scored` left it. When the iterator ends, `out` holds all problems in their order, and
+    the cost file says what that took.
+    """
+    there = {p.id: p for p in read_samples(out)[1]}
+    timed = _Timed(evaluator, out)
+    try:
+        if extend := [p for p in there.values() if missing(p, wanted[p.id])]:
+            with SamplesFile(_part(out), meta) as file:
+                for problem in extend:
+                    file.append([score_problem(problem, wanted[problem.id], timed)])
+                    yield problem.id
+            _fold(out, meta)
+        with SamplesFile(out, meta) as file:
+            for problem in problems:
+                if problem.id not in there:
+                    file.append([score_problem(without_scores(problem), wanted[problem.id], timed)])
+                    yield problem.id
+    finally:
+        timed.save()
+    write_json(cost_file(out), {**count_scored(read_samples(out)[1]), "seconds": round(timed.seconds, 3)})

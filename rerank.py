@@ -1,0 +1,185 @@
+"""Score sampled solutions with an evaluator and select one of each problem's N: RR, W.RR, Maj1.TopN.
+
+Paper: sections 6.1 and 7; Tables 3, 6 (any evaluator over any generator's samples) and 7, Figure 1.
+Choices [P]: only the candidates that the chosen rules read are scored, and none twice: a later run with other
+rules or another K adds what is missing, a killed run continues with the same command. Where the evaluator's
+folder holds calibration.json, its temperature, fitted on validation problems, divides the log odds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathref.rerank import DEFAULT_K, STRATEGIES
+from mathref.runs import pick_device, pick_dtype, resolve_model, run_command
+
+if TYPE_CHECKING:
+    from mathref.data import SampledProblem
+    from mathref.scoring import Evaluator
+
+DEFAULT_EVALUATOR = "runs/scr"
+DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
+CALIBRATION = "calibration.json"  # {"temperature": T, ...} in an evaluator's run folder
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="rerank.py",
+        description="Score the solutions of a samples file with an evaluator; report every selection rule.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument_group("what to score, and with which evaluator").add_argument
+    add("--evaluator", default=DEFAULT_EVALUATOR, metavar="DIR", help="a run folder of train.py --stage scr")
+    add("--samples", default=DEFAULT_SAMPLES, metavar="FILE", help="samples of any model or engine")
+    add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
+    add = parser.add_argument_group("selection").add_argument
+    rules = ["all", *STRATEGIES]
+    add("--strategy", nargs="+", default="all", choices=rules, metavar="RULE", help="of " + ", ".join(rules))
+    add(
+        "--k",
+        type=int,
+        default=DEFAULT_K,
+        metavar="K",
+        help="K clusters of rr.majk and w.rr.majk, n of maj1.topn",
+    )
+    add = parser.add_argument_group("running").add_argument
+    add("--out", default="auto", metavar="FILE", help="scored file; auto: samples/SAMPLES-by-EVALUATOR.jsonl")
+    add("--overwrite", action="store_true", help="start anew where --out holds other scores")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    add("--tokens-per-batch", type=int, default=16384, metavar="N", help="tokens scored side by side")
+    args = parser.parse_args(argv)
+    if "all" in args.strategy:
+        args.strategy = list(STRATEGIES)
+    for name, least in (("k", 1), ("limit", 0), ("tokens_per_batch", 1)):
+        if (value := getattr(args, name)) < least:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
+    return args
+
+
+def check_inputs(args: argparse.Namespace) -> Path:
+    """The evaluator's folder; a default that is not there yet gets a line that says how to make it."""
+    if args.evaluator == DEFAULT_EVALUATOR and not Path(DEFAULT_EVALUATOR).exists():
+        raise FileNotFoundError(
+            f"{DEFAULT_EVALUATOR} is not there yet: make it with `python train.py --stage scr`, or name the "
+            "folder of an evaluator with --evaluator"
+        )
+    if args.samples == DEFAULT_SAMPLES and not Path(DEFAULT_SAMPLES).exists():
+        raise FileNotFoundError(
+            f"{DEFAULT_SAMPLES} is not there yet: make it with `python sample.py`, or name a samples file "
+            "with --samples"
+        )
+    try:
+        return resolve_model(args.evaluator)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(str(error).replace("--model", "--evaluator", 1)) from None
+
+
+def default_out(args: argparse.Namespace, folder: Path) -> Path:
+    """A file name made of both names; scores of the first N problems are told apart."""
+    stem = Path(args.samples).name.split(".jsonl")[0]
+    first = f"-first{args.limit}" if args.limit else ""
+    return Path("samples") / f"{stem}-by-{folder.name}{first}.jsonl"
+
+
+def read_temperature(folder: Path) -> float:
+    """The temperature in calibration.json of an evaluator's folder, 1 without that file."""
+    from mathref.files import read_json
+
+    path = folder / CALIBRATION
+    if not path.exists():
+        return 1.0
+    content = read_json(path)
+    value = content.get("temperature") if isinstance(content, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{path}: 'temperature' is {value!r}, expected a number above 0")
+    return float(value)
+
+
+def describe(
+    folder: Path, meta: dict[str, Any], problems: list[SampledProblem], dtype: str, temperature: float
+) -> dict[str, Any]:
+    """The meta line of the scored file: that of the samples, and what decides the scores."""
+    from mathref.scoring import samples_digest
+    from mathref.weights import model_digest
+
+    return meta | {
+        "evaluator": folder.name,
+        "evaluator_digest": model_digest(folder),
+        "evaluator_dtype": dtype,
+        "evaluator_temperature": temperature,
+        "samples_digest": samples_digest(problems),
+    }
+
+
+def load_evaluator(folder: Path, args: argparse.Namespace, temperature: float) -> Evaluator:
+    """The evaluator as a function from a problem and its solutions to their scores."""
+    from mathref import evaluator
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_model
+
+    device = pick_device(args.device)
+    model = load_model(folder, device=device, dtype=pick_dtype(args.dtype, device))
+    tokenizer = load_tokenizer(folder)
+    options = {"tokens_per_batch": args.tokens_per_batch, "temperature": temperature}
+    return functools.partial(evaluator.score, model, tokenizer, **options)
+
+
+def summarize(out: Path, args: argparse.Namespace) -> None:
+    """Say what was scored and at what cost, every rule next to Maj1 and Pass@N, and what comes next."""
+    from mathref import report, tables
+    from mathref.data import read_samples
+
+    scored = report.score(str(out), *read_samples(out), k=args.k)
+    spent = tables.cost(scored)
+    share = 100 * spent["scored"] / spent["candidates"]
+    print(f"{out}: {spent['scored']:,} of {spent['candidates']:,} candidates scored ({share:.1f}%)")
+    print(f"{spent['calls']:,} evaluator calls, {spent['seconds'] or 0:.1f} s in the evaluator")
+    found = [s for s in tables.selections(scored) if s.strategy in ("maj1", *args.strategy)]
+    print(f"\n{tables.selection_table(found)}\n")
+    if oracle := scored.values.get(f"Pass@{scored.n}"):
+        print(f"Pass@{scored.n}: {report.percent(oracle)}; percent of problems, 95% interval in brackets")
+    print(f"next: python evaluate.py {out} --k-curve --rerank-plot figure1.png")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parse_args(argv)
+    folder = check_inputs(args)
+    out = default_out(args, folder) if args.out == "auto" else Path(args.out)
+    if out.resolve() == Path(args.samples).resolve():
+        raise ValueError(f"--out {out}: is the samples file itself; name another file")
+    from tqdm import tqdm
+
+    from mathref.data import read_samples
+    from mathref.scoring import missing, open_scored, score_file, wanted_indices
+
+    meta, problems = read_samples(args.samples)
+    problems = problems[: args.limit or None]
+    if not problems:
+        raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")
+    temperature = read_temperature(folder)
+    dtype = str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch.")
+    meta = describe(folder, meta, problems, dtype, temperature)
+    wanted = wanted_indices(problems, args.strategy, args.k)
+    there = open_scored(out, meta, overwrite=args.overwrite)
+    todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
+    at = f" at temperature {temperature:g} ({CALIBRATION})" if temperature != 1 else ""
+    print(f"{folder} ({meta['evaluator_digest']}) on {len(problems)} problems{at}", file=sys.stderr)
+    if todo:
+        evaluator = load_evaluator(folder, args, temperature)
+        done = len(problems) - len(todo)
+        bar = tqdm(total=len(problems), initial=done, unit="problem", desc="scoring", disable=None)
+        with bar:
+            for _ in score_file(out, meta, problems, wanted, evaluator):
+                bar.update()
+    summarize(out, args)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
