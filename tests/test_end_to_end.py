@@ -65,6 +65,16 @@ def test_fine_tune_sample_evaluate(run_folder, tmp_path):
     assert samples.read_bytes() == before
 
 
+def test_a_model_is_trained_on_its_own_correct_samples(tmp_path):
+    samples = tmp_path / "samples.jsonl"
+    flags = "--model tiny --few-shot 2 --style brief --split train --limit 24 --n 8 --max-new-tokens 40"
+    succeed(f"sample.py {flags}", "--out", samples)
+    printed = succeed(
+        "train.py --stage ssft --steps 1 --n-greedy 0 --data", samples, "--out", tmp_path / "run"
+    )
+    assert f"{samples}: 192 samples of 24 problems, " in printed and " left out: wrong\n" in printed
+
+
 def test_ablations_and_families_are_said_and_recorded(tmp_path):
     flags = (
         "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2 --merge-steps 2 --drop-steps 0.2"
