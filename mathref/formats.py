@@ -39,9 +39,7 @@ PER_PROBLEM = {"PRM800K": 1, "samples": 4}
 # What `normalized` passes over: commands that only size a formula; a hyphen or dash before a word ("x-axis",
 # "two-digit"), which some write as a space; a point or star that stands in no number and no product.
 SIZING = re.compile(r"\\(left|right|displaystyle|big+[lr]?)(?![a-z])")
-HYPHENS = re.compile(
-    r"-[\s-]*(?=([^\W\d_]{3})?)"
-)  # group 1 is there before a word; one pass, no backtracking
+HYPHENS = re.compile(r"-[\s-]*(?=([^\W\d_]{3})?)")  # group 1: a word follows
 LOOSE_POINT = re.compile(r"(?<!\d)[.*]|[.*](?!\d)")
 MINUS_SIGNS = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
 
