@@ -90,6 +90,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="none of these: held out, to evaluate on with sample.py --families",
     )
     add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
+    add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
+    add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
+    add("--corrupt-steps", type=float, metavar="RATE", default=0.0, help="make a share of the steps wrong")
     add("--n-validation", type=int, help="validation problems (default: 1000 built-in, a twelfth of a file)")
     _add_evaluator_flags(parser)
     _add_loop_flags(parser)
@@ -201,6 +204,7 @@ def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
 def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device: torch.device) -> Stage:
     """The stage that `args` ask for, its candidates drawn by `generator` where it needs some."""
     from mathref import stages
+    from mathref.ablations import Ablation
     from mathref.problems import select_families
 
     if args.stage == "pretrain":
@@ -219,6 +223,7 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
         "n_validation": args.n_validation,
         "per_problem": args.per_problem,
         "families": families,
+        "ablation": Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed),
         "n_greedy": args.n_greedy,
         "max_new_tokens": args.max_new_tokens,
     }

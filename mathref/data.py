@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
+from mathref.ablations import Ablation, ablate
 from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_json, read_jsonl
 from mathref.formats import (
     Problem,
@@ -241,12 +242,13 @@ def training_data(
     n_validation: int | None = None,
     per_problem: int | None = None,
     families: Collection[str] | None = None,
+    ablation: Ablation | None = None,
 ) -> TrainingData:
     """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
 
     The built-in set brings its own validation problems (the first `n_validation` of them, of the same
     `families`; in the detailed style if `style` is "both"); from the files together `n_validation` are drawn,
-    by default min(1000, 1/12).
+    by default min(1000, 1/12). `ablation` changes the training solutions, and no validation solution.
     """
     if n_validation is not None and n_validation < 0:
         raise ValueError(f"cannot keep {n_validation} validation problems, expected 0 or more")
@@ -274,6 +276,8 @@ def training_data(
     if len(apart) < len(train):
         notes.append(f"{len(train) - len(apart)} left out of training: their problem is a validation problem")
     notes.append(f"{len(apart)} training examples, {len(validation)} validation problems")
+    apart, changes = ablate(apart, ablation or Ablation())
+    notes.extend(changes)
     numbered = _numbered(validation + apart)
     return TrainingData(numbered[len(validation) :], numbered[: len(validation)], notes)
 

@@ -39,7 +39,7 @@ PER_PROBLEM = {"PRM800K": 1, "samples": 4}
 # What `normalized` passes over: commands that only size a formula; a hyphen or dash before a word ("x-axis",
 # "two-digit"), which some write as a space; a point or star that stands in no number and no product.
 SIZING = re.compile(r"\\(left|right|displaystyle|big+[lr]?)(?![a-z])")
-WORD_HYPHEN = re.compile(r"(?:-\s*)+(?=[^\W\d_]{3})")
+HYPHENS = re.compile(r"-[\s-]*(?=([^\W\d_]{3})?)")  # group 1: a word follows
 LOOSE_POINT = re.compile(r"(?<!\d)[.*]|[.*](?!\d)")
 MINUS_SIGNS = str.maketrans("\u2010\u2011\u2012\u2013\u2212", "-----")
 
@@ -166,7 +166,8 @@ def normalized(text: str) -> str:
     Letters and digits, lower case, and the operators + - / < > between them; a point or * between digits.
     White space, dollar signs, brackets and other punctuation are matters of spelling.
     """
-    text = WORD_HYPHEN.sub("", SIZING.sub("", text.casefold().translate(MINUS_SIGNS)))
+    text = SIZING.sub("", text.casefold().translate(MINUS_SIGNS))
+    text = HYPHENS.sub(lambda hyphens: "" if hyphens[1] else hyphens[0], text)
     return LOOSE_POINT.sub("", "".join(c for c in text if c.isalnum() or c in "+-/<>.*"))
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from mathref import calibration, candidates, evaluator, trainer
+from mathref.ablations import Ablation
 from mathref.candidates import Classes
 from mathref.data import Problem, read_samples, remove_held_out, training_data
 from mathref.files import digest_text, write_json
@@ -145,6 +146,7 @@ def ssft(
     n_validation: int | None = None,
     per_problem: int | None = None,
     families: Collection[str] | None = None,
+    ablation: Ablation | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
 ) -> Stage:
@@ -160,6 +162,7 @@ def ssft(
         n_validation=n_validation,
         per_problem=per_problem,
         families=families,
+        ablation=ablation,
     )
     notes = [origin, *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))

@@ -65,6 +65,30 @@ def test_fine_tune_sample_evaluate(run_folder, tmp_path):
     assert samples.read_bytes() == before
 
 
+def test_a_model_is_trained_on_its_own_correct_samples(tmp_path):
+    samples = tmp_path / "samples.jsonl"
+    flags = "--model tiny --few-shot 2 --style brief --split train --limit 24 --n 8 --max-new-tokens 40"
+    succeed(f"sample.py {flags}", "--out", samples)
+    printed = succeed(
+        "train.py --stage ssft --steps 1 --n-greedy 0 --data", samples, "--out", tmp_path / "run"
+    )
+    assert f"{samples}: 192 samples of 24 problems, " in printed and " left out: wrong\n" in printed
+
+
+def test_ablations_and_families_are_said_and_recorded(tmp_path):
+    flags = (
+        "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2 --merge-steps 2 --drop-steps 0.2"
+    )
+    printed = succeed(
+        f"train.py {flags} --families gcd,mean --exclude-families mean", "--out", tmp_path / "out"
+    )
+    assert "builtin: only of the families gcd\n" in printed and " dropped, 2 on a line\n" in printed
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert (settings["merge_steps"], settings["drop_steps"], settings["corrupt_steps"]) == (2, 0.2, 0.0)
+    assert (settings["families"], settings["exclude_families"]) == (["gcd", "mean"], ["mean"])
+    assert "--drop-steps is 2.0" in refused("train.py --stage ssft --drop-steps 2", "--out", tmp_path / "b")
+
+
 def test_no_accuracy_is_reported_where_none_was_measured(tmp_path):
     """With --n-greedy 0 the last lines once said pass@1 0.0%, which nobody had measured."""
     flags = "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2"

@@ -466,6 +466,12 @@ def test_spelling_is_not_kept(text: str, spelling: str) -> None:
     assert normalized(text) == normalized(spelling)
 
 
+@pytest.mark.parametrize("piece", ["-", "- ", "a-", "\\\\big", ".", "1.", "*"])
+def test_normalizing_takes_linear_time(piece: str) -> None:
+    """A ruled line of dashes once took minutes: every hyphen looked for the end of all that follow."""
+    normalized(piece * 100_000)
+
+
 OPERATORS, OPERANDS = ["+", "-", "<", "/", "="], ["x", "3", "12", "\\theta", "(2y)", "\\frac{1}{2}"]
 
 

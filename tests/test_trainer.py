@@ -324,9 +324,10 @@ def test_log_line_is_computed_from_the_metrics():
         "tokens": 80_000,
         "seconds": 40.0,
     }
-    line |= {"val/loss": 0.25, "val/pass@1": 0.375}
+    line |= {"val/loss": 0.25, "val/mle": 0.5, "val/pass@1": 0.375}
     assert log_line(line, 200) == (  # 40 s for 50 steps are 120 s for the other 150
-        "step 50/200: loss 0.512, validation loss 0.2500, validation pass@1 37.5%, 2,000 tokens/s, 120 s left"
+        "step 50/200: loss 0.512, validation loss 0.2500, validation mle 0.5000, validation pass@1 37.5%, "
+        "2,000 tokens/s, 120 s left"
     )
 
 
