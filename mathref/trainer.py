@@ -38,6 +38,7 @@ from mathref.weights import write_safetensors
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+SHARES = ("val/pass@1", "val/rr.all")  # validation values that are shares of problems; the others are not
 Item = TypeVar("Item")
 
 
@@ -366,7 +367,7 @@ def log_line(line: dict[str, Any], steps: int) -> str:
     values = [f"loss {line['train/loss']:.3f}"]
     for name, value in line.items():
         if name.startswith("val/"):
-            shown = f"{value:.4f}" if "loss" in name else f"{value:.1%}"
+            shown = f"{value:.1%}" if name in SHARES else f"{value:.4f}"
             values.append(f"validation {name.removeprefix('val/')} {shown}")
     step, seconds = line["step"], max(line["seconds"], 0.01)
     values.append(f"{line['tokens'] / seconds:,.0f} tokens/s")
