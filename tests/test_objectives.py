@@ -58,9 +58,9 @@ def solution_logprob(model, e):
     return logprob(model, e.ids[: e.n_prompt], e.ids[e.n_prompt :])
 
 
-def log_score(model, text):
+def log_score(model, text, word=0):
     both = torch.stack([logprob(model, text, word) for word in WORDS])
-    return both[0] - both.logsumexp(0)
+    return both[word] - both.logsumexp(0)
 
 
 def plain_loss(model, objective, item):
@@ -72,8 +72,7 @@ def plain_loss(model, objective, item):
     if isinstance(objective, XentObjective):
         if objective.over_vocabulary:
             return -logprob(model, item.ids, WORDS[0] if item.is_correct else WORDS[1])
-        score = log_score(model, item.ids).exp()
-        return -(score if item.is_correct else 1 - score).log()
+        return -log_score(model, item.ids, 0 if item.is_correct else 1)
     mle = -solution_logprob(model, item.solution) / (len(item.solution.ids) - item.solution.n_prompt)
     if isinstance(objective, JointObjective):
         return plain_loss(model, objective.judge, item.judged) + objective.alpha_2 * mle
@@ -89,9 +88,8 @@ def pair():
 
 
 def labelled():
-    return Labelled(
-        ids(int(torch.randint(5, 40, (1,), generator=GENERATOR))), len(ids(1)) and ids(1)[0] % 2 == 0
-    )
+    length, coin = torch.randint(5, 40, (2,), generator=GENERATOR).tolist()
+    return Labelled(ids(length), coin % 2 == 0)
 
 
 def contrast():
