@@ -1,4 +1,4 @@
-"""Train a model: pre-train a base, fine-tune a generator (SSFT) or an evaluator (SCR), or both in turn (MTSF).
+"""Train a model: pre-train a base, fine-tune a generator (SSFT), an evaluator (SCR), or both in turn (MTSF).
 
     python train.py --stage ssft                             the shipped tiny base on the built-in problems
     python train.py --stage scr                              an evaluator out of runs/ssft
@@ -99,6 +99,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
         raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
+    if args.stage == "mtsf" and not args.sequence:
+        raise ValueError(f"--sequence is empty, expected stages of {', '.join(STEPWISE)}")
     if args.model is None:
         first = args.sequence[0] if args.stage == "mtsf" else args.stage
         args.model = "runs/ssft" if first in ON_CANDIDATES else "tiny"
@@ -120,7 +122,7 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=Path,
         metavar="FILE",
-        help="graded candidates of training problems (default: drawn by the generator to OUT-candidates.jsonl)",
+        help="graded candidates of training problems (default: the generator draws OUT-candidates.jsonl)",
     )
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
     add("--n-candidates", type=int, default=16, help="candidates drawn for each; the paper has 64")
@@ -190,10 +192,10 @@ def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
     stages = []
     for place, stage in enumerate(sequence):
         own = argparse.Namespace(**vars(args) | {"stage": stage})
-        steps = args.steps[place % len(args.steps)] if args.steps else None
+        own.steps = args.steps[place % len(args.steps)] if args.steps else None
         defaults = DEFAULTS[stage] | ({"steps": LATER_SSFT_STEPS} if stage == "ssft" and place else {})
-        for name, value in (defaults | {"steps": steps or defaults["steps"]}).items():
-            if name == "steps" or getattr(own, name) is None:
+        for name, value in defaults.items():
+            if getattr(own, name) is None:
                 setattr(own, name, value)
         if args.stage == "mtsf":
             own.out = args.out / f"{place + 1}-{stage}"
@@ -243,7 +245,9 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     from mathref.sampler import SampleConfig
 
     families = select_families(args.families, args.exclude_families)
-    data = training_data(args.data, style="detailed", seed=args.seed, families=families)
+    data = training_data(  # as ssft cuts it: no candidate is one of a validation problem
+        args.data, style="detailed", seed=args.seed, n_validation=args.n_validation, families=families
+    )
     distinct = list({p.problem: p for p in data.train}.values())
     chosen = random.Random(args.seed).sample(distinct, min(args.n_problems, len(distinct)))
     config = SampleConfig(
@@ -318,9 +322,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.stage == "mtsf":
         publish(model, args.out)
     last = planned[-1]
-    print(
-        f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {time.perf_counter() - started:.0f} s"
-    )
+    spent = f"{time.perf_counter() - started:.0f} s"
+    print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
     print(f"next: {following(last.stage)} {args.out}")
     return 0
 

@@ -161,6 +161,16 @@ def fit_temperature(odds: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(-(low + high) / 2))
 
 
+def smoothed(labels: np.ndarray) -> np.ndarray:
+    """Labels a little off 0 and 1 (Platt 1999): (n_right + 1) / (n_right + 2) and 1 / (n_wrong + 2).
+
+    A few validation candidates are often ordered without a mistake, and likelihood alone would then ask for
+    T = 0, at which all scores are rounded to 0 or 1 and rank nothing.
+    """
+    right = labels.sum()
+    return np.where(labels > 0, (right + 1) / (right + 2), 1 / (len(labels) - right + 2))
+
+
 def fitted_on(problems: Sequence[SampledProblem]) -> float:
     """The temperature that fits the stored scores of (validation) problems."""
     scores, labels = map(np.concatenate, scored_arrays(problems))

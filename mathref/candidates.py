@@ -129,7 +129,8 @@ def classes(problem: SampledProblem) -> Classes:
     """Split a problem's candidates by their verdict, without those that are wrong by form alone."""
     usable = [s for s in problem.samples if (s.answer or "").strip() and s.finish_reason != "length"]
     correct, incorrect = (
-        tuple(dict.fromkeys(s.text for s in usable if s.correct is verdict)) for verdict in (True, False)
+        tuple(dict.fromkeys(s.text.strip() for s in usable if s.correct is verdict))
+        for verdict in (True, False)
     )
     return Classes(problem.id, problem.problem, correct, incorrect)
 

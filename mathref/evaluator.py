@@ -136,8 +136,8 @@ def log_odds(
         if (length := n_tokens(prefix, suffix, words)) > model.config.max_seq_len:
             raise ValueError(
                 f"problem {problem[:60]!r}: candidate {list(solutions).index(solution)} and the template are "
-                f"{length} tokens, the evaluator's context holds {model.config.max_seq_len}; leave it out, or "
-                "use a model with a longer context"
+                f"{length} tokens, the evaluator's context holds {model.config.max_seq_len}; leave it out, "
+                "or use a model with a longer context"
             )
     found: dict[str, float] = {}
     if texts:
@@ -146,7 +146,7 @@ def log_odds(
         shared = KVCache(model.config, 1, longest, device=device, dtype=dtype)
         model.hidden(torch.tensor([prefix], device=device), kv_cache=shared)
         by_length = sorted(texts, key=lambda solution: len(texts[solution]))
-        for batch in _batches([len(texts[s]) for s in by_length], tokens_per_batch):
+        for batch in _batches([n_tokens((), texts[s], words) for s in by_length], tokens_per_batch):
             suffixes = [texts[by_length[i]] for i in batch]
             both = word_logprobs(model, suffixes, words, kv_cache=shared.repeat(len(suffixes)))  # (B, 2)
             odds = (both[:, 0] - both[:, 1]).tolist()
@@ -179,7 +179,7 @@ def score(
     """S_cls(X | P) = sigmoid(log-odds / temperature) of each candidate, in (0, 1).
 
     `temperature` above 1 makes an over-confident evaluator modest; it changes no order
-    (metrics.fit_temperature finds it on validation problems). Errors as in `log_odds`.
+    (calibration.fit_temperature finds it on validation problems). Errors as in `log_odds`.
     """
     if not temperature > 0:
         raise ValueError(f"the calibration temperature is {temperature}, expected a positive number")

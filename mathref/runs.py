@@ -135,13 +135,15 @@ def publish(last: Path, folder: Path) -> None:
     Large files are linked, not copied, where the file system can.
     """
     for file in last.iterdir():
-        if file.is_file() and file.name not in (RUN, "metrics.jsonl", "checkpoint.safetensors"):
+        kept_back = file.name in (RUN, "metrics.jsonl", "checkpoint.safetensors") or file.name.startswith(".")
+        if file.is_file() and not kept_back:
             temporary = folder / f".{file.name}.{os.getpid()}.tmp"
             try:
                 os.link(file, temporary)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(file, temporary)
             os.replace(temporary, folder / file.name)
+            temporary.unlink(missing_ok=True)  # a rename between two links of one file does nothing
     stages = sorted(folder.glob("*/metrics.jsonl"))
     lines = [{"stage": path.parent.name, **line} for path in stages for _, line in read_jsonl(path)]
     with atomic_write(folder / "metrics.jsonl") as metrics:

@@ -255,8 +255,14 @@ def read_classes(
     mixed = sum(bool(c.correct and c.incorrect) for c in found)
     notes.append(f"{mixed} problems have correct and incorrect candidates")
     n = min(200, max(1, len(found) // 12)) if n_validation is None else n_validation
-    order = random.Random(seed).sample(range(len(found)), len(found))
-    validation, train = [found[i] for i in order[:n]], [found[i] for i in order[n:]]
+    if n < 0:
+        raise ValueError(f"cannot keep {n} validation problems, expected 0 or more")
+    found = random.Random(seed).sample(found, len(found))
+    if not any(c.correct and c.incorrect for c in found[:n]) and n and mixed > 1:
+        # A small draw may miss all problems with both classes, without which nothing can be measured.
+        place = next(i for i, c in enumerate(found) if c.correct and c.incorrect)
+        found[n - 1], found[place] = found[place], found[n - 1]
+    validation, train = found[:n], found[n:]
     for name, part in (("training", train), ("validation", validation)):
         if not any(c.correct and c.incorrect for c in part):
             raise ValueError(
@@ -308,10 +314,16 @@ def scr(
     model, tokenizer, origin = _start(folder, device)
     words = evaluator.verdict_words(tokenizer)
     train, validation, notes = read_classes(samples, config.seed, n_validation)
+    digest = digest_text(json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False))
+    validation = _scorable(tokenizer, validation, words, model.config.max_seq_len)
     items, length_auc = _judged(tokenizer, train, options, config.seed)
     held_back, _ = _judged(tokenizer, validation, options, config.seed)
     items, n_long = _fitting(items, words, model.config.max_seq_len)
-    held_back, _ = _fitting(held_back, words, model.config.max_seq_len)
+    if not held_back:
+        raise ValueError(
+            f"{samples}: no validation problem has correct and incorrect candidates that fit the context of "
+            f"{model.config.max_seq_len} tokens"
+        )
     kind = "pairs" if options.loss == "margin" else "labelled candidates"
     notes += [
         f"{len(items)} {kind} to train on, {len(held_back)} to validate on ({len(validation)} problems), "
@@ -338,12 +350,10 @@ def scr(
     def finish(out: Path) -> str:
         best = load_model(out, device=str(device), dtype=torch.float32)
         odds, labels = map(np.concatenate, score_classes(best, tokenizer, validation))
-        temperature = calibration.fit_temperature(odds, labels)
+        temperature = calibration.fit_temperature(odds, calibration.smoothed(labels))
         write_json(out / CALIBRATION, {"temperature": temperature, "candidates": len(odds)})
         return f"calibration temperature {temperature:.2f}, fitted on {len(odds)} validation candidates"
 
-    text = json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False)
-    digest = digest_text(text)
     return Stage(model, tokenizer, items, objective, validate, [origin, *notes], digest, finish)
 
 
@@ -362,15 +372,36 @@ def _fitting(
     return kept, len(items) - len(kept)
 
 
+def _scorable(
+    tokenizer: Tokenizer, found: Sequence[Classes], words: evaluator.Words, max_seq_len: int
+) -> list[Classes]:
+    """The problems with those of their candidates that fit the evaluator's context, where there are any."""
+    kept = []
+    for problem in found:
+        prefix = evaluator.encode_problem(tokenizer, problem.problem)
+        correct, incorrect = (
+            tuple(
+                text
+                for text in texts
+                if evaluator.n_tokens(prefix, evaluator.encode_candidate(tokenizer, text), words)
+                <= max_seq_len
+            )
+            for texts in (problem.correct, problem.incorrect)
+        )
+        if correct or incorrect:
+            kept.append(Classes(problem.id, problem.problem, correct, incorrect))
+    return kept
+
+
 def score_classes(
     model: Transformer, tokenizer: Tokenizer, found: Sequence[Classes]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Log-odds and labels (1.0: correct) of each problem's candidates, problems without any passed over."""
+    """Log-odds and labels (1.0: correct) of each problem's candidates, which every problem has."""
     odds, labels = [], []
     for problem in found:
-        if texts := [*problem.correct, *problem.incorrect]:
-            odds.append(np.array(evaluator.log_odds(model, tokenizer, problem.problem, texts)))
-            labels.append(np.repeat([1.0, 0.0], [len(problem.correct), len(problem.incorrect)]))
+        texts = [*problem.correct, *problem.incorrect]
+        odds.append(np.array(evaluator.log_odds(model, tokenizer, problem.problem, texts)))
+        labels.append(np.repeat([1.0, 0.0], [len(problem.correct), len(problem.incorrect)]))
     return odds, labels
 
 

@@ -38,7 +38,7 @@ from mathref.weights import write_safetensors
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
-SHARES = ("val/pass@1", "val/rr.all")  # what a log line shows as a percentage
+SHARES = ("val/pass@1", "val/rr.all")  # validation values that are shares of problems; the others are not
 Item = TypeVar("Item")
 
 

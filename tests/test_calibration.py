@@ -21,6 +21,7 @@ from mathref.calibration import (
     pairwise_accuracy,
     quality,
     reliability,
+    smoothed,
 )
 from mathref.data import Sample, SampledProblem
 
@@ -159,3 +160,20 @@ def test_quality_of_a_samples_file() -> None:
 )
 def test_no_quality_where_nothing_can_be_said(problems: list[SampledProblem]) -> None:
     assert quality(problems) is None
+
+
+def test_smoothed_labels_by_hand() -> None:
+    """Three right, one wrong: 4/5 and 1/3."""
+    assert smoothed(np.array([1.0, 0.0, 1.0, 1.0])).tolist() == pytest.approx([4 / 5, 1 / 3, 4 / 5, 4 / 5])
+
+
+def test_a_perfect_order_still_gives_scores_that_rank() -> None:
+    """Likelihood alone asks for T = 0, where every score is rounded to 0 or 1 and ties with the next."""
+    odds, labels = np.array([3.0, 2.0, 1.5, -1.0, -2.0, -2.5]), np.array([1.0, 1, 1, 0, 0, 0])
+    temperature = fit_temperature(odds, smoothed(labels))
+    scores = at_temperature(1 / (1 + np.exp(-odds)), temperature)
+    assert 0.5 < temperature < 5 and len(set(scores)) == 6 and scores.max() < 0.99
+    many = np.tile(labels, 2000)  # with many candidates nothing changes
+    rng = np.random.default_rng(0)
+    noisy = np.tile(odds, 2000) + rng.normal(0, 3, len(many))
+    assert fit_temperature(noisy, smoothed(many)) == pytest.approx(fit_temperature(noisy, many), rel=0.01)

@@ -1,17 +1,23 @@
 """The stages: what they train on, and that validation measures what it says."""
 
+import json
+import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from mathref import stages
-from mathref.data import Problem
-from mathref.model import Transformer
+from mathref import calibration, evaluator, stages, trainer
+from mathref.data import Problem, Sample, SampledProblem, write_samples
+from mathref.model import ModelConfig, Transformer
+from mathref.objectives import Labelled, Pair
 from mathref.problems import generate
-from mathref.prompts import generator_prompt
+from mathref.prompts import completion, evaluator_prompt, generator_prompt
+from mathref.runs import ASSETS
+from mathref.stages import EvaluatorConfig
 from mathref.tokenizer import load_tokenizer
-from mathref.trainer import TrainConfig
+from mathref.trainer import TrainConfig, step_items
 from mathref.weights import save_model
 
 CPU = torch.device("cpu")
@@ -114,3 +120,286 @@ def test_greedy_accuracy_counts_graded_solutions(base):
     problems = [Problem(str(i), same, answer) for i, answer in enumerate(["7", "8", "14/2"])]
     model = Scripted(base[0].model.config)
     assert stages.greedy_accuracy(model, tokenizer, problems, max_new_tokens=20) == pytest.approx(2 / 3)
+
+
+# --- The evaluator, and what mixes its loss with the generator's ---
+
+TOKENIZER = load_tokenizer(ASSETS / "tiny")
+
+
+def small_checkpoint(folder, seed=0, **changes):
+    """A small random model with the shipped tokenizer."""
+    torch.manual_seed(seed)
+    shape = dict(n_layer=2, n_head=4, n_kv_head=2, head_dim=16, n_embd=64, n_inner=128, max_seq_len=512)
+    save_model(Transformer(ModelConfig(vocab_size=TOKENIZER.vocab_size, **shape | changes)), folder)
+    TOKENIZER.save(folder)
+    return folder
+
+
+def corrupted(solution, answer):
+    return solution.replace(f"\\boxed{{{answer}}}", f"\\boxed{{{answer}1}}")
+
+
+def graded(problem):
+    """Both solutions of a built-in problem, and the same two with a wrong answer: no style gives one away."""
+    right = [Sample(text, problem.answer, True) for text in (problem.brief, problem.detailed)]
+    wrong = [
+        Sample(corrupted(s.text, problem.answer), f"{problem.answer}1", False, finish_reason="stop")
+        for s in right
+    ]
+    return SampledProblem(problem.id, problem.problem, problem.answer, (*right, *wrong))
+
+
+def one_class(problem, right):
+    whole = graded(problem)
+    return replace(whole, samples=tuple(s for s in whole.samples if s.correct is right))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return small_checkpoint(tmp_path_factory.mktemp("small"))
+
+
+def make_scr(checkpoint, path, problems, config=CONFIG, **options):
+    write_samples(path, {"model": "test"}, problems)
+    places = {name: options.pop(name) for name in ("n_validation", "n_scored") if name in options}
+    return stages.scr(checkpoint, path, config, EvaluatorConfig(**options), device=CPU, **places)
+
+
+def test_scr_items_are_candidates_in_the_template_with_their_labels(checkpoint, tmp_path):
+    problems = generate("train", 12)
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, problems), n_validation=4)
+    labels = {evaluator_prompt(p.problem, s.text): s.correct for p in problems for s in graded(p).samples}
+    shown = {TOKENIZER.decode(item.ids): item.is_correct for item in stage.items}
+    assert len(stage.items) == 8 * 4 == len(shown) and shown.items() <= labels.items()
+    assert all(item.ids[0] == TOKENIZER.bos_id for item in stage.items)
+    assert "12 problems have correct and incorrect candidates" in stage.notes
+    assert any("32 labelled candidates to train on, 16 to validate on (4 problems)" in n for n in stage.notes)
+    # A wrong answer has a digit more: right ones are shorter by a hair.
+    parity = next(note for note in stage.notes if note.startswith("format parity"))
+    assert 0.5 < float(parity.split("AUC ")[1].split(" ")[0]) < 0.6
+    values = stage.validate(stage.model.eval())
+    assert values.keys() == {"val/loss", "val/auc", "val/rr.all"} and values["val/rr.all"] in {
+        0,
+        1 / 4,
+        1 / 2,
+        3 / 4,
+        1,
+    }
+
+
+def test_scr_pairs_are_of_one_problem(checkpoint, tmp_path):
+    problems = generate("train", 6)
+    stage = make_scr(
+        checkpoint, tmp_path / "s.jsonl", map(graded, problems), loss="margin", examples_per_problem=3
+    )
+    whose = {
+        evaluator_prompt(p.problem, s.text): (p.id, s.correct) for p in problems for s in graded(p).samples
+    }
+    assert len(stage.items) == 5 * 3
+    for item in stage.items:
+        (first, right), (second, wrong) = (
+            whose[TOKENIZER.decode(ids)] for ids in (item.correct, item.incorrect)
+        )
+        assert first == second and right and not wrong
+
+
+def test_scr_validates_on_problems_that_it_is_not_trained_on(checkpoint, tmp_path):
+    problems = list(map(graded, generate("train", 30)))
+    path = tmp_path / "s.jsonl"
+    write_samples(path, {}, problems)
+    train, validation, _ = stages.read_classes(path, seed=0)
+    assert len(validation) == 2 and {p.id for p in train} | {p.id for p in validation} == {
+        p.id for p in problems
+    }
+    assert not {p.id for p in train} & {p.id for p in validation}
+    assert stages.read_classes(path, seed=0)[1] == validation != stages.read_classes(path, seed=1)[1]
+    with pytest.raises(ValueError, match="cannot keep -1"):
+        stages.read_classes(path, seed=0, n_validation=-1)
+
+
+def test_a_held_out_problem_among_the_candidates_is_removed_and_said(checkpoint, tmp_path):
+    held_out, *problems = generate("test", 1) + generate("train", 5)
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, [problems[0], held_out, *problems[1:]]))
+    assert any("1 problems removed by the contamination guard" in note for note in stage.notes)
+    assert all(held_out.problem not in TOKENIZER.decode(item.ids) for item in stage.items)
+    assert len(stage.items) == 4 * 4
+
+
+def test_candidates_of_one_class_teach_nothing_and_are_refused(checkpoint, tmp_path):
+    problems = generate("train", 6)
+    path = tmp_path / "s.jsonl"
+    for right in (True, False):
+        with pytest.raises(ValueError, match="no training problem of 5 has both.*sample more") as error:
+            make_scr(checkpoint, path, [one_class(p, right) for p in problems])
+        assert "\n" not in str(error.value)
+    # One problem with both classes cannot be on both sides.
+    with pytest.raises(ValueError, match="problem of . has both"):
+        make_scr(checkpoint, path, [graded(problems[0]), *(one_class(p, True) for p in problems[1:])])
+    with pytest.raises(ValueError, match="no validation problem of 0"):
+        make_scr(checkpoint, path, map(graded, problems), n_validation=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_small_validation_draw_has_both_classes_where_two_problems_do(tmp_path, seed):
+    """One problem of twelve was drawn, whatever it was: files with few mixed ones were refused by luck."""
+    few = generate("train", 12)
+    write_samples(tmp_path / "s.jsonl", {}, [*map(graded, few[:2]), *(one_class(p, False) for p in few[2:])])
+    train, validation, _ = stages.read_classes(tmp_path / "s.jsonl", seed)
+    assert len(train) == 11 and len(validation) == 1 and validation[0].correct and validation[0].incorrect
+    assert any(p.correct and p.incorrect for p in train)
+
+
+def test_candidates_beyond_the_context_end_no_training(checkpoint, tmp_path):
+    """They were left out of the items, and then scored at the first validation: the run ended there."""
+    long = Sample("So 1+1=2. " * 60 + "\\boxed{2}", "2", True)
+    problems = [replace(p, samples=(*p.samples, long)) for p in map(graded, generate("train", 12))]
+    folder = small_checkpoint(tmp_path, max_seq_len=400)
+    stage = make_scr(folder, tmp_path / "s.jsonl", problems, n_validation=4, examples_per_problem=6)
+    assert stage.validate(stage.model.eval())["val/loss"] > 0
+    assert any("left out: longer than the context of 400" in note for note in stage.notes)
+    save_model(stage.model, tmp_path)
+    assert "16 validation candidates" in stage.finish(tmp_path)  # 2 + 2 of 4 problems, not the long ones
+    for room in (20, 60):
+        with pytest.raises(ValueError, match=f"context of {room} tokens"):
+            make_scr(small_checkpoint(tmp_path, max_seq_len=room), tmp_path / "s.jsonl", problems)
+
+
+def test_calibration_is_fitted_on_the_validation_candidates_and_written(checkpoint, tmp_path):
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, generate("train", 12)), n_validation=4)
+    save_model(stage.model, tmp_path)
+    printed = stage.finish(tmp_path)
+    written = json.loads((tmp_path / stages.CALIBRATION).read_text())
+    assert written["candidates"] == 16 and f"{written['temperature']:.2f}" in printed
+    _, validation, _ = stages.read_classes(tmp_path / "s.jsonl", CONFIG.seed, 4)
+    odds, labels = map(np.concatenate, stages.score_classes(stage.model.eval(), TOKENIZER, validation))
+    expected = calibration.fit_temperature(odds, calibration.smoothed(labels))
+    assert written["temperature"] == pytest.approx(expected, rel=1e-3)
+
+
+def planted(n, marked):
+    """Candidates of equal build; wrong ones guess, or the labels are drawn without a look at the text."""
+    rng, problems = random.Random(0), []
+    for problem in generate("train", n):
+        samples = []
+        for i in range(6):
+            step = ("so", "I guess")[i % 2]
+            answer = rng.randint(1, 99)
+            label = i % 2 == 0 if marked else rng.random() < 0.5
+            samples.append(Sample(f"Step {i}: {step} the answer is \\boxed{{{answer}}}.", str(answer), label))
+        problems.append(SampledProblem(problem.id, problem.problem, problem.answer, tuple(samples)))
+    return problems
+
+
+@pytest.mark.parametrize(("loss", "steps"), [("xent", 40), ("margin", 30)])
+def test_the_evaluator_learns_a_planted_signal(checkpoint, tmp_path, loss, steps):
+    """From random weights, on problems that it has not seen; loss, labels and template have to agree."""
+    config = TrainConfig(steps=steps, batch_size=20, lr=3e-3, warmup_steps=5)
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", planted(60, True), config, loss=loss, n_validation=15)
+    before = stage.validate(stage.model.eval())["val/auc"]
+    after = run(stage, config, tmp_path)
+    assert before < 0.9 and after["val/auc"] > 0.95 and after["val/rr.all"] > 0.9
+
+
+def test_the_evaluator_finds_nothing_where_nothing_is(checkpoint, tmp_path):
+    """Labels drawn by lot: an AUC far from one half would mean that something else gives them away."""
+    config = TrainConfig(steps=40, batch_size=20, lr=3e-3, warmup_steps=5)
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", planted(60, False), config, n_validation=30)
+    assert 0.3 < run(stage, config, tmp_path)["val/auc"] < 0.7
+
+
+def run(stage, config, folder):
+    """Train a stage; the last line of its metrics."""
+    trainer.train(
+        stage.model,
+        stage.items,
+        stage.objective,
+        config,
+        folder,
+        validate=stage.validate,
+        save_best=lambda model: save_model(model, folder),
+    )
+    return json.loads((folder / trainer.METRICS).read_text().splitlines()[-1])
+
+
+def mixed_stage(make, checkpoint, tmp_path, **options):
+    """joint or contrastive on 12 problems with candidates, of which 10 are training data too."""
+    problems = generate("train", 12)
+    solved = [{"problem": p.problem, "answer": p.answer, "solution": p.detailed} for p in problems[:10]]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in solved))
+    write_samples(tmp_path / "s.jsonl", {}, map(graded, problems))
+    config = TrainConfig(steps=2, batch_size=5, log_every=1, warmup_steps=1)
+    sources, samples = [str(tmp_path / "data.jsonl")], tmp_path / "s.jsonl"
+    data = {"style": "detailed", "n_validation": 2, "n_greedy": 1, "max_new_tokens": 4}
+    stage = make(checkpoint, sources, samples, config, EvaluatorConfig(**options), device=CPU, **data)
+    return stage, config, problems
+
+
+@pytest.mark.parametrize("loss", ["xent", "margin"])
+def test_joint_loss_is_the_weighted_sum(checkpoint, tmp_path, loss):
+    stage, config, problems = mixed_stage(stages.joint, checkpoint, tmp_path, loss=loss, alpha_2=0.25)
+    judged = {type(item.judged) for item in stage.items}
+    assert judged == {Pair if loss == "margin" else Labelled}
+    solutions = {generator_prompt(p.problem) + completion(p.detailed) for p in problems[:10]}
+    assert {TOKENIZER.decode(item.solution.ids) for item in stage.items} <= solutions
+    first = step_items(stage.items, 0, config.batch_size, config.seed)
+    with torch.no_grad():
+        l_cls = stage.objective.judge.loss(stage.model, [item.judged for item in first])
+        l_mle = sum(
+            trainer.SolutionLikelihood().loss(stage.model, [i.solution])
+            / (len(i.solution.ids) - i.solution.n_prompt)
+            for i in first
+        )
+    last = run(stage, config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / trainer.METRICS).read_text().splitlines()]
+    assert lines[0]["train/loss"] == pytest.approx((l_cls + 0.25 * l_mle).item() / 5, rel=1e-4)
+    assert last["val/loss"] == pytest.approx(last["val/cls"] + 0.25 * last["val/mle"])
+    assert {"val/auc", "val/rr.all", "val/pass@1"} <= last.keys()
+    assert "calibration temperature" in stage.finish(tmp_path)
+    assert (tmp_path / stages.CALIBRATION).exists()
+
+
+@pytest.mark.parametrize("length_normalised", [False, True])
+def test_contrastive_loss_is_the_weighted_sum(checkpoint, tmp_path, length_normalised):
+    stage, config, problems = mixed_stage(
+        stages.contrastive, checkpoint, tmp_path, alpha_1=0.5, length_normalised=length_normalised
+    )
+    by_prompt = {generator_prompt(p.problem): p for p in problems}
+    outside = {p.problem for p in problems[10:]}
+    for item in stage.items:
+        problem = by_prompt[TOKENIZER.decode(item.solution.ids[: item.solution.n_prompt])]
+        texts = [TOKENIZER.decode(e.ids[e.n_prompt :]) for e in (item.correct, item.incorrect, item.solution)]
+        assert f"boxed{{{problem.answer}}}" in texts[0] and f"boxed{{{problem.answer}1}}" in texts[1]
+        if problem.problem in outside:
+            assert texts[2] == texts[0]
+        else:  # of the ten, two are validation problems, which nothing is trained on but their candidates
+            assert texts[2] in (completion(problem.detailed), texts[0])
+    assert sum(item.solution == item.correct for item in stage.items) < len(stage.items)
+    mle = trainer.SolutionLikelihood()
+
+    def mean(e):
+        return mle.loss(stage.model, [e]) / (len(e.ids) - e.n_prompt)
+
+    first = step_items(stage.items, 0, config.batch_size, config.seed)
+    cost = mean if length_normalised else lambda e: mle.loss(stage.model, [e])
+    with torch.no_grad():
+        l_seq = sum((cost(i.correct) - cost(i.incorrect) + 0.5).clamp(min=0) for i in first)
+        expected = (l_seq + 0.5 * sum(mean(i.solution) for i in first)).item() / 5
+    last = run(stage, config, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / trainer.METRICS).read_text().splitlines()]
+    assert lines[0]["train/loss"] == pytest.approx(expected, rel=1e-3)
+    assert {"val/loss", "val/pass@1"} <= last.keys() and stage.finish is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"examples_per_problem": 1}, {"margin": -0.1}, {"alpha_1": float("nan")}, {"alpha_2": -1.0}]
+)
+def test_impossible_evaluator_settings_name_their_flag(wrong):
+    with pytest.raises(ValueError, match=f"--{next(iter(wrong)).replace('_', '-')} is"):
+        EvaluatorConfig(**wrong)
+
+
+def test_an_evaluator_needs_words_that_differ(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluator, "VERDICTS", (" correct", " correctly"))
+    with pytest.raises(ValueError, match="cannot tell them apart"):
+        make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, generate("train", 6)))

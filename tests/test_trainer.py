@@ -331,6 +331,15 @@ def test_log_line_is_computed_from_the_metrics():
     )
 
 
+def test_only_shares_of_problems_are_shown_as_percentages():
+    """The joint loss's two parts were, and the AUC: 69.3% for a loss of 0.693."""
+    line = {"step": 1, "train/loss": 0.5, "tokens": 10, "seconds": 1.0}
+    line |= {"val/loss": 1.0, "val/cls": 0.693, "val/mle": 0.307, "val/auc": 0.5, "val/rr.all": 0.25}
+    shown = log_line(line, 1)
+    assert "validation cls 0.6930, validation mle 0.3070, validation auc 0.5000" in shown
+    assert "validation rr.all 25.0%" in shown
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path):
     model, items = new_model(), examples(8)
     config = TrainConfig(steps=10, batch_size=4, save_every=1, lr=1e-3)

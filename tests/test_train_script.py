@@ -1,0 +1,227 @@
+"""train.py: the plan of a sequence, candidates, MTSF from end to end, and a killed sequence that goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from mathref.data import Sample, SampledProblem, write_samples
+from mathref.problems import generate
+from mathref.runs import publish, run_command
+from mathref.weights import load_model
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def planned(line):
+    return train.plan(train.parse_args(line.split()))
+
+
+def refused(line, capsys):
+    """The one line on stderr of a command that ends with status 2."""
+    assert run_command(train.main, line.split()) == 2
+    lines = [text for text in capsys.readouterr().err.splitlines() if "error:" in text]
+    assert len(lines) == 1
+    return lines[0]
+
+
+# --- The plan ---
+
+
+def test_mtsf_is_generator_evaluator_generator_with_defaults_of_each():
+    first, second, third = planned("--stage mtsf --out runs/x")
+    assert [own.stage for own in (first, second, third)] == ["ssft", "scr", "ssft"]
+    assert [str(own.out) for own in (first, second, third)] == [
+        "runs/x/1-ssft",
+        "runs/x/2-scr",
+        "runs/x/3-ssft",
+    ]
+    assert (first.steps, second.steps) == (train.DEFAULTS["ssft"]["steps"], train.DEFAULTS["scr"]["steps"])
+    assert third.steps == 200 == train.LATER_SSFT_STEPS  # section 8
+    assert first.lr == train.DEFAULTS["ssft"]["lr"] != second.lr == train.DEFAULTS["scr"]["lr"]
+    assert first.eval_every != second.eval_every and third.lr == first.lr
+
+
+def test_a_flag_wins_over_the_defaults_of_every_stage():
+    stages = planned("--stage mtsf --sequence ssft,joint,ssft --steps 5,6,7 --lr 0.5 --warmup-steps 0")
+    assert [own.steps for own in stages] == [5, 6, 7] and {own.lr for own in stages} == {0.5}
+    assert {own.warmup_steps for own in stages} == {0}  # 0 is a value, not a missing one
+    assert [own.steps for own in planned("--stage mtsf --steps 9")] == [9, 9, 9]
+    (alone,) = planned("--stage scr")
+    assert (str(alone.out), alone.steps, alone.model) == ("runs/scr", 300, "runs/ssft")
+    assert train.parse_args(["--stage", "mtsf"]).model == "tiny"
+    assert train.parse_args("--stage mtsf --sequence scr,ssft".split()).model == "runs/ssft"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--sequence ssft,sft", "--sequence has 'sft', expected stages of ssft, scr"),
+        ("--sequence ssft,pretrain", "--sequence has 'pretrain'"),
+        ("--sequence ,", "--sequence is empty"),
+        ("--steps 3,4", "--steps has 2 numbers for 3 stages (ssft, scr, ssft)"),
+        ("--steps 0", "--steps is 0, expected at least 1"),
+    ],
+)
+def test_an_impossible_sequence_is_one_line(flags, said, tmp_path, capsys):
+    """An empty sequence ended in a traceback, and --steps 0 trained with the default number of steps."""
+    assert said in refused(f"--stage mtsf {flags} --out {tmp_path / 'out'}", capsys)
+
+
+# --- Runs ---
+
+
+def solved(folder, n=12):
+    """Training data, and graded candidates of the same problems: each solution right and with a slip."""
+    problems = generate("train", n)
+    lines = [{"problem": p.problem, "answer": p.answer, "solution": p.brief} for p in problems]
+    (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sampled = []
+    for p in problems:
+        right = [Sample(text, p.answer, True) for text in (p.brief, p.detailed)]
+        wrong = [Sample(s.text.replace("boxed{", "boxed{9"), f"9{p.answer}", False) for s in right]
+        sampled.append(SampledProblem(p.id, p.problem, p.answer, (*right, *wrong)))
+    write_samples(folder / "samples.jsonl", {"model": "test"}, sampled)
+    return f"--data {folder / 'data.jsonl'} --samples {folder / 'samples.jsonl'}"
+
+
+FLAGS = "--batch-size 3 --warmup-steps 1 --eval-every 2 --save-every 1 --log-every 1 --n-greedy 1 "
+FLAGS += "--n-validation 2 --max-new-tokens 4 --device cpu"
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_mtsf_survives_kill_9_and_a_second_resume(tmp_path):
+    """A real process, killed in its second stage: all weights are those of the undisturbed sequence."""
+    line = f"--stage mtsf --steps 2,6,2 {FLAGS} {solved(tmp_path)}"
+
+    def command(name):
+        return [sys.executable, "train.py", *line.split(), "--out", str(tmp_path / name)]
+
+    def finish(name, *more):
+        result = subprocess.run(
+            [*command(name), *more], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    printed = finish("whole")
+    assert "stage 2 of 3: scr" in printed and "calibration temperature" in printed
+    assert f"next: python sample.py --model {tmp_path / 'whole'}" in printed
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert {"config.json", "model.safetensors", "tokenizer.model", "run.json", "metrics.jsonl"} <= files(
+        whole
+    )
+    assert {f"{s}/model.safetensors" for s in ("1-ssft", "2-scr", "3-ssft")} <= files(whole)
+    assert "2-scr/calibration.json" in files(whole) and "calibration.json" not in files(whole)
+    last = (whole / "3-ssft" / "model.safetensors").read_bytes()
+    assert (whole / "model.safetensors").read_bytes() == last
+    assert load_model(whole, device="cpu")(torch.tensor([[1, 2]])).isfinite().all()
+    metrics = [json.loads(text) for text in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [m["stage"] for m in metrics] == ["1-ssft"] * 2 + ["2-scr"] * 6 + ["3-ssft"] * 2
+    assert all("val/auc" in m for m in metrics if m["stage"] == "2-scr" and m["step"] % 2 == 0)
+    started = [
+        json.loads((whole / s / "run.json").read_text())["settings"]["model"] for s in ("2-scr", "3-ssft")
+    ]
+    assert started == [str(whole / "1-ssft"), str(whole / "2-scr")]  # weights pass from stage to stage
+
+    process = subprocess.Popen(
+        command("killed"), cwd=ROOT, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    inside = killed / "2-scr" / "metrics.jsonl"
+    while process.poll() is None and not (inside.exists() and inside.read_text().count("\n") >= 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "model.safetensors").exists()
+    finish("killed", "--resume")
+    for name in sorted(files(whole)):
+        if name.endswith(("model.safetensors", "config.json", "tokenizer.model", "calibration.json")):
+            assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    before = files(killed)
+    again = [*line.split(), "--out", str(killed), "--resume"]
+    assert run_command(train.main, again) == 0  # nothing is left to do
+    assert files(killed) == before and (killed / "model.safetensors").read_bytes() == last
+
+
+def test_the_control_without_an_evaluator(tmp_path, capsys):
+    """Section 12: generator, then generator again; no candidates are asked for."""
+    data = solved(tmp_path).split(" --samples")[0]
+    line = f"--stage mtsf --sequence ssft,ssft --steps 1 {FLAGS} {data} --out {tmp_path / 'control'}"
+    assert run_command(train.main, line.split()) == 0
+    assert "stage 2 of 2: ssft" in capsys.readouterr().out
+    metrics = (tmp_path / "control" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(text)["stage"] for text in metrics] == ["1-ssft", "2-ssft"]
+    assert "holds a run already" in refused(line, capsys)
+    assert "steps was [1], is [2]" in refused(f"{line} --resume".replace("--steps 1", "--steps 2"), capsys)
+
+
+def test_candidates_are_drawn_once_and_trained_on(tmp_path, capsys):
+    """The shipped base writes on until it is cut off, which is no class of its own; then its file is graded
+    anew by hand, and taken up as it is.
+    """
+    data = solved(tmp_path).split(" --samples")[0]
+    line = f"--stage scr --model tiny --n-problems 4 --n-candidates 4 --max-new-tokens 40 --steps 1 {FLAGS} "
+    line = f"{line.replace('--max-new-tokens 4 ', '')} {data} --n-validation 1 --out {tmp_path / 'scr'}"
+    message = refused(line, capsys)
+    path = tmp_path / "scr-candidates.jsonl"
+    assert str(path) in message and "both correct and incorrect candidates" in message
+    assert not (tmp_path / "scr").exists()
+    meta, *lines = [json.loads(text) for text in path.read_text().splitlines()]
+    assert meta["meta"]["n"] == 4 and [len(problem["samples"]) for problem in lines] == [4] * 4
+    for problem in lines:
+        for i, sample in enumerate(problem["samples"]):
+            sample |= {
+                "text": f"\\boxed{{{i}}}",
+                "answer": str(i),
+                "correct": i == 0,
+                "finish_reason": "stop",
+            }
+    path.write_text("".join(json.dumps(record) + "\n" for record in (meta, *lines)))
+    assert run_command(train.main, line.split()) == 0
+    printed = capsys.readouterr().out
+    assert "4 candidates for each of 4 training problems (already there)" in printed
+    assert "best checkpoint: step 1 of 1, validation loss" in printed and "pass@1" not in printed
+    assert "next: python rerank.py" in printed
+    assert (tmp_path / "scr" / "calibration.json").exists()
+
+
+def test_no_candidate_is_one_of_a_validation_problem(tmp_path):
+    """With --n-validation beyond the default, candidates were drawn for problems that ssft validates on."""
+    from mathref.data import read_samples, training_data
+
+    solved(tmp_path)
+    data = str(tmp_path / "data.jsonl")
+    line = f"--stage scr --n-problems 100 --n-candidates 1 --max-new-tokens 1 --n-validation 6 --data {data}"
+    args = train.parse_args([*line.split(), "--out", str(tmp_path / "scr")])
+    path = train.candidates(train.plan(args)[0], ROOT / "mathref" / "assets" / "tiny", torch.device("cpu"))
+    asked = {p.problem for p in read_samples(path)[1]}
+    cut = training_data([data], n_validation=6)
+    assert asked == {p.problem for p in cut.train} and len(asked) == 6
+
+
+def test_publishing_twice_leaves_no_temporary_file(tmp_path):
+    """A rename between two links of one file does nothing: every --resume of a finished run left links."""
+    last, folder = tmp_path / "out" / "1-ssft", tmp_path / "out"
+    last.mkdir(parents=True)
+    (last / "model.safetensors").write_bytes(b"weights")
+    (last / ".model.safetensors.1.tmp").write_bytes(b"half of them")  # what a kill left
+    (last / "metrics.jsonl").write_text('{"step": 1}\n')
+    for _ in range(2):
+        publish(last, folder)
+    assert {p.name for p in folder.iterdir()} == {"1-ssft", "model.safetensors", "metrics.jsonl"}
+    assert (folder / "metrics.jsonl").read_text() == '{"stage": "1-ssft", "step": 1}\n'
+    (last / "model.safetensors").unlink()
+    (last / "model.safetensors").write_bytes(b"other weights")
+    publish(last, folder)
+    assert (folder / "model.safetensors").read_bytes() == b"other weights"
