@@ -32,6 +32,7 @@ from mathref.runs import ROOT, run_command
 
 SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
+PROMPT_PARTS = {"brief": "headline", "detailed": "styles"}  # style of few-shot examples -> part of the study
 LOSSES = ("margin", "xent")
 # Families that the transfer part trains without: one of each kind of answer and of working.
 HELD_OUT_FAMILIES = ("system", "gcd", "percent", "marbles", "radical")
@@ -45,12 +46,12 @@ class Scale:
     n: int = 64  # samples a problem
     limit: int = 0  # test problems, 0 = all 500
     n_validation: int = 200  # validation problems that K and n are chosen on
-    n_problems: int = 4000  # training problems that an evaluator's candidates are drawn for
-    n_candidates: int = 16  # candidates of each
+    n_problems: int = 3000  # training problems that an evaluator's candidates are drawn for
+    n_candidates: int = 8  # candidates of each; the paper has 64
     train: tuple[str, ...] = ("--tokens-per-batch", "1024")  # further flags of every train.py
     ssft_steps: int = 250
     later_steps: int = 200  # of the third stage, and of the control
-    scr_steps: int = 500
+    scr_steps: int = 300
     mixed_steps: int = 300  # joint and contrastive
     sample: tuple[str, ...] = ("--batch-rows", "512")
 
@@ -158,14 +159,15 @@ def jobs(
     listed: list[Job] = []
     for seed in range(seeds):
         plan = Plan(folder, seed, scale)
-        if "headline" in parts and seed == 0:
-            listed += prompted(plan, sizes)
+        if seed == 0:
+            styles = [style for style, part in PROMPT_PARTS.items() if part in parts]
+            listed += prompted(plan, sizes, styles)
         for size in sizes:
             listed += generator(plan, size)
             if "headline" in parts:
-                listed += [*other_styles(plan, size), *evaluators(plan, size)]
+                listed += [*other_style(plan, size, "brief"), *evaluators(plan, size)]
             if "styles" in parts:
-                listed += own_solutions(plan, size)
+                listed += [*other_style(plan, size, "both"), *own_solutions(plan, size)]
         if "headline" in parts:
             listed += [*across_models(plan, sizes), *in_sequence(plan, sizes[-1])]
         if "order" in parts:
@@ -177,11 +179,11 @@ def jobs(
     return list({job.name: job for job in listed}.values())
 
 
-def prompted(plan: Plan, sizes: Sequence[str]) -> list[Job]:
-    """The few-shot rows of Tables 2 and 5."""
+def prompted(plan: Plan, sizes: Sequence[str], styles: Sequence[str]) -> list[Job]:
+    """The few-shot rows of Table 2 (brief examples) and of Table 5 (detailed ones)."""
     found: list[Job] = []
     for size in sizes:
-        for style in ("brief", "detailed"):
+        for style in styles:
             found += plan.both(f"{size}-fewshot-{style}", size, "--few-shot", "4", "--style", style)
     return found
 
@@ -193,14 +195,11 @@ def generator(plan: Plan, size: str) -> list[Job]:
     return [train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
 
 
-def other_styles(plan: Plan, size: str) -> list[Job]:
-    """The other fine-tuned rows of Table 2."""
-    found: list[Job] = []
-    for style in ("brief", "both"):
-        name = f"{size}-{style}"
-        found.append(plan.train(name, size, "ssft", plan.scale.ssft_steps, "--style", style, needs=()))
-        found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
-    return found
+def other_style(plan: Plan, size: str, style: str) -> list[Job]:
+    """Another fine-tuned row of Table 2."""
+    name = f"{size}-{style}"
+    train = plan.train(name, size, "ssft", plan.scale.ssft_steps, "--style", style, needs=())
+    return [train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
 
 
 def candidate_file(plan: Plan, size: str) -> Job:
@@ -233,7 +232,7 @@ def evaluators(plan: Plan, size: str) -> list[Job]:
 def across_models(plan: Plan, sizes: Sequence[str]) -> list[Job]:
     """Table 6: each evaluator on the other generator's candidates."""
     pairs = [(a, b) for a in sizes for b in sizes if a != b]
-    return [plan.rerank(f"{g}-detailed-{s}", f"{e}-xent") for g, e in pairs for s in ("validation", "test")]
+    return [plan.rerank(f"{g}-detailed-test", f"{e}-xent") for g, e in pairs]
 
 
 def in_sequence(plan: Plan, size: str) -> list[Job]:

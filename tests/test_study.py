@@ -32,7 +32,7 @@ def test_every_job_comes_after_what_it_needs_and_makes_what_others_read(tmp_path
 
 
 def test_prompted_bases_are_sampled_once_however_many_seeds(tmp_path):
-    listed = jobs(tmp_path, 3, Scale(), ["headline"])
+    listed = jobs(tmp_path, 3, Scale(), ["headline", "styles"])
     assert sum("fewshot" in job.name for job in listed) == 8
     assert sum(job.name.endswith("/small-mtsf-xent") for job in listed) == 3
 
