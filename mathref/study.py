@@ -158,24 +158,25 @@ def jobs(
     """Every command of the study, each after what it needs; prompted bases, which nothing trains, once."""
     listed: list[Job] = []
     for seed in range(seeds):
-        plan = Plan(folder, seed, scale)
+        plan, weak, strong = Plan(folder, seed, scale), sizes[0], sizes[-1]
+        for size in sizes:
+            listed += generator(plan, size)
+        if "headline" in parts:
+            listed += [job for size in sizes for job in evaluators(plan, size)]
+            listed += [*across_models(plan, sizes), *in_sequence(plan, strong)]
+            listed += [job for size in sizes for job in other_style(plan, size, "brief")]
+        if "styles" in parts:
+            listed += [job for size in sizes for job in other_style(plan, size, "both")]
+            listed += [job for size in sizes for job in own_solutions(plan, size)]
         if seed == 0:
             styles = [style for style, part in PROMPT_PARTS.items() if part in parts]
             listed += prompted(plan, sizes, styles)
-        for size in sizes:
-            listed += generator(plan, size)
-            if "headline" in parts:
-                listed += [*other_style(plan, size, "brief"), *evaluators(plan, size)]
-            if "styles" in parts:
-                listed += [*other_style(plan, size, "both"), *own_solutions(plan, size)]
-        if "headline" in parts:
-            listed += [*across_models(plan, sizes), *in_sequence(plan, sizes[-1])]
         if "order" in parts:
-            listed += other_orders(plan, sizes[-1])
+            listed += other_orders(plan, strong)
         if "ablations" in parts:
-            listed += ablations(plan, sizes[0])
+            listed += ablations(plan, weak)
         if "transfer" in parts:
-            listed += transfer(plan, sizes[-1])
+            listed += transfer(plan, strong)
     return list({job.name: job for job in listed}.values())
 
 
