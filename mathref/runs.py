@@ -122,7 +122,8 @@ def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
         if changed:
             raise ValueError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
         return fingerprint
-    if folder.is_dir() and any(folder.iterdir()):
+    # A kill before run.json had its name leaves its temporary file, which is none of anybody's.
+    if folder.is_dir() and any(not f.name.startswith(f".{RUN}.") for f in folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty and holds no run of this program; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN, {"settings": settings, "fingerprint": fingerprint, **provenance()})

@@ -67,3 +67,15 @@ def test_unknown_models_and_devices_are_one_clear_line(tmp_path):
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_dtype("auto", torch.device("cpu")) == torch.float32
     assert pick_dtype("auto", torch.device("cuda")) == torch.bfloat16
+
+
+def test_a_kill_before_run_json_was_whole_blocks_nothing(tmp_path):
+    """Its temporary file made the folder "not empty", and --resume refused what it should have started."""
+    (tmp_path / ".run.json.123.tmp").write_text('{"settings": {')
+    open_run(tmp_path, {"seed": 0}, resume=True)
+    assert read_json(tmp_path / "run.json")["settings"] == {"seed": 0}
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="not empty"):
+        open_run(other, {"seed": 0}, resume=True)
