@@ -89,6 +89,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         **names,
         help="none of these: held out, to evaluate on with sample.py --families",
     )
+    add("--judged-share", type=float, default=0.0, help="pretrain: share of documents that judge solutions")
     add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
     add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
     add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
@@ -210,7 +211,7 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
     from mathref.problems import select_families
 
     if args.stage == "pretrain":
-        return stages.pretrain(args.model, config, device=device)
+        return stages.pretrain(args.model, config, device=device, judged_share=args.judged_share)
     families = select_families(args.families, args.exclude_families)
     samples = candidates(args, generator, device) if args.stage in ON_CANDIDATES else None
     options = stages.EvaluatorConfig(

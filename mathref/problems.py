@@ -133,14 +133,14 @@ def select_families(only: Sequence[str] | None, without: Sequence[str] | None) -
 # ---- Text for pre-training ---------------------------------------------------------------------------
 
 PAGE_SHARE = 0.5  # of the documents; the rest is arithmetic
-JUDGED_SHARE = 0.4  # of the documents, once judgements are among them: half arithmetic, half solutions
 PAGE_LEVELS = (1, 2, 3)  # the two hardest levels are left to fine-tuning
 PAGE_STYLES = ("answer", "brief", "brief", "detailed", "detailed")
 
 
-def pretraining_text(seed: int = 0, *, judged: bool = False) -> Iterator[str]:
+def pretraining_text(seed: int = 0, *, judged_share: float = 0.0) -> Iterator[str]:
     """Endless documents for `train.py --stage pretrain`: pages of arithmetic, and pages of easy solved
-    problems; with `judged` also lines of arithmetic and solutions that are said to be correct or incorrect.
+    problems; a share of them says of lines of arithmetic (half of that share) and of solutions (the other half)
+    whether they are correct.
 
     The arithmetic is written as the detailed solutions write it, so that a base model's mistakes are slips
     rather than ignorance. The pages teach to read a problem's numbers; each is laid out like a prompt of
@@ -151,7 +151,7 @@ def pretraining_text(seed: int = 0, *, judged: bool = False) -> Iterator[str]:
     rng = random.Random(f"pretrain-{seed}")
     pages = stream("train", seed=-1 - seed, levels=PAGE_LEVELS)
     while True:
-        if judged and rng.random() < JUDGED_SHARE:
+        if judged_share and rng.random() < judged_share:
             if rng.random() < 0.5:
                 yield "\n".join(_judged_line(rng) for _ in range(rng.randint(6, 12)))
             else:

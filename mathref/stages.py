@@ -73,12 +73,19 @@ class Stage:
     finish: Callable[[Path], str] | None = None  # called with the run folder at the end; a line for the user
 
 
-def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validation: int = 200) -> Stage:
+def pretrain(
+    model: str,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    judged_share: float = 0.0,
+    n_validation: int = 200,
+) -> Stage:
     """A new model of one of SHAPES, or the checkpoint in a folder, on `config.steps * config.batch_size`
     documents, each seen once.
 
-    A checkpoint that goes on reads judged solutions too (`pretraining_text`); it should be given another seed
-    than it had, or it sees the same documents again.
+    A checkpoint that goes on should be given another seed than it had, or it sees the same documents again.
+    `judged_share` of the documents say what is correct and what is not (`problems.pretraining_text`).
     Raises ValueError for what is neither a shape nor a checkpoint folder.
     """
     if model in SHAPES:
@@ -86,11 +93,9 @@ def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validat
         torch.manual_seed(config.seed)
         network = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[model]))
         origin = f"a new {model} model"
-        text = pretraining_text(config.seed)
     elif (Path(model) / "config.json").exists():
         tokenizer, network = load_tokenizer(Path(model)), load_model(model, dtype=torch.float32)
         origin = f"the checkpoint {model}, trained further"
-        text = pretraining_text(config.seed, judged=True)
     else:
         raise ValueError(
             f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "
@@ -98,7 +103,7 @@ def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validat
         )
     network = network.to(device)
     n_train = config.steps * config.batch_size
-    texts = itertools.islice(text, n_train + n_validation)
+    texts = itertools.islice(pretraining_text(config.seed, judged_share=judged_share), n_train + n_validation)
     documents = [trainer.encode_document(tokenizer, document) for document in texts]
     held_back, documents = documents[:n_validation], documents[n_validation:]
     objective = SolutionLikelihood()
@@ -114,7 +119,9 @@ def pretrain(model: str, config: TrainConfig, *, device: torch.device, n_validat
         objective=objective,
         validate=lambda m: {"val/loss": trainer.mean_loss(m, held_back, objective, config)},
         notes=notes,
-        digest=digest_text(f"pretraining text, seed {config.seed}, {n_train} documents, {n_tokens} tokens"),
+        digest=digest_text(
+            f"pretraining text, seed {config.seed}, {n_train} documents, {n_tokens} tokens, judged {judged_share}"
+        ),
     )
 
 
