@@ -139,7 +139,7 @@ PAGE_STYLES = ("answer", "brief", "brief", "detailed", "detailed")
 
 def pretraining_text(seed: int = 0, *, judged_share: float = 0.0) -> Iterator[str]:
     """Endless documents for `train.py --stage pretrain`: pages of arithmetic, and pages of easy solved
-    problems; a share of them says of lines of arithmetic (half of that share) and of solutions (the other half)
+    problems; a share of them says of lines of arithmetic (one half of it) or of a solution (the other half)
     whether they are correct.
 
     The arithmetic is written as the detailed solutions write it, so that a base model's mistakes are slips

@@ -120,7 +120,8 @@ def pretrain(
         validate=lambda m: {"val/loss": trainer.mean_loss(m, held_back, objective, config)},
         notes=notes,
         digest=digest_text(
-            f"pretraining text, seed {config.seed}, {n_train} documents, {n_tokens} tokens, judged {judged_share}"
+            f"pretraining text, seed {config.seed}, {n_train} documents, {n_tokens} tokens, "
+            f"judged {judged_share}"
         ),
     )
 
