@@ -126,7 +126,7 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         help="graded candidates of training problems (default: the generator draws OUT-candidates.jsonl)",
     )
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
-    add("--n-candidates", type=int, default=16, help="candidates drawn for each; the paper has 64")
+    add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
     add("--temperature", type=float, default=0.9, help="of these candidates")
     add("--top-p", type=float, default=0.95, help="of these candidates")
     add("--examples-per-problem", type=int, default=10, help="pairs (margin) or candidates (xent) a problem")
