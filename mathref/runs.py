@@ -145,7 +145,7 @@ def publish(last: Path, folder: Path) -> None:
                 shutil.copyfile(file, temporary)
             os.replace(temporary, folder / file.name)
             temporary.unlink(missing_ok=True)  # a rename between two links of one file does nothing
-    stages = sorted(folder.glob("*/metrics.jsonl"))
+    stages = sorted(folder.glob("*/metrics.jsonl"), key=lambda path: int(path.parent.name.split("-")[0]))
     lines = [{"stage": path.parent.name, **line} for path in stages for _, line in read_jsonl(path)]
     with atomic_write(folder / "metrics.jsonl") as metrics:
         append_jsonl(metrics, lines)

@@ -225,3 +225,14 @@ def test_publishing_twice_leaves_no_temporary_file(tmp_path):
     (last / "model.safetensors").write_bytes(b"other weights")
     publish(last, folder)
     assert (folder / "model.safetensors").read_bytes() == b"other weights"
+
+
+def test_the_metrics_of_ten_stages_stand_in_their_order(tmp_path):
+    """Sorted by name, stage 10 came before stage 2."""
+    for number in range(1, 12):
+        stage = tmp_path / f"{number}-ssft"
+        stage.mkdir()
+        (stage / "metrics.jsonl").write_text('{"step": 1}\n')
+    publish(tmp_path / "11-ssft", tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines] == [f"{n}-ssft" for n in range(1, 12)]
