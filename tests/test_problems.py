@@ -190,3 +190,41 @@ def test_stream_repeats_with_its_seed():
 )
 def test_arithmetic_is_written_out(written, expected):
     assert written == expected
+
+
+def test_judged_lines_are_correct_exactly_where_python_agrees():
+    """Each verdict on a line of plain arithmetic, against Python's own; and both verdicts are given."""
+    documents = itertools.islice(pretraining_text(4, judged_share=1.0), 400)
+    lines = [line for text in documents for line in text.split("\n")]
+    lines = [line for line in lines if re.search(r" is (in)?correct\.$", line)]
+    verdicts = []
+    for line in lines:
+        statement, verdict = re.fullmatch(r"(.*) is (correct|incorrect)\.", line).groups()
+        if re.fullmatch(r"[-+*/=()\d]+", statement):
+            sides = {eval(re.sub(r"(\d+)", r"Fraction(\1)", side)) for side in statement.split("=")}
+            assert (len(sides) == 1) == (verdict == "correct"), line
+            verdicts.append(verdict)
+    assert len(verdicts) > 500 and 0.3 < verdicts.count("correct") / len(verdicts) < 0.7
+
+
+def test_judged_solutions_are_correct_exactly_where_they_are_the_families_own():
+    drawn = itertools.islice(stream("train", -1 - 4, levels=(1, 2, 3)), 400)
+    own = {(p.problem, solution) for p in drawn for solution in (p.brief, p.detailed)}
+    template = (
+        r"Here is a math problem: (.*)\nHere is a candidate solution: (.*)\n"
+        r"The above candidate solution is (correct|incorrect)"
+    )
+    verdicts = []
+    for text in itertools.islice(pretraining_text(4, judged_share=1.0), 300):
+        if match := re.fullmatch(template, text, flags=re.S):
+            problem, solution, verdict = match.groups()
+            assert ((problem, solution) in own) == (verdict == "correct"), text
+            verdicts.append(verdict)
+    assert len(verdicts) > 100 and 0.3 < verdicts.count("correct") / len(verdicts) < 0.7
+
+
+def test_pretraining_text_without_judgements_is_what_the_first_bases_saw():
+    """The share of judged documents is drawn only where there is one, so that old text stays as it was."""
+    plain = list(itertools.islice(pretraining_text(3), 40))
+    assert not any("correct" in text for text in plain)
+    assert plain == list(itertools.islice(pretraining_text(3, judged_share=0.0), 40))
