@@ -215,7 +215,9 @@ def costs(study: Study) -> Table | None:
             short = name.removeprefix("seed0/")
             memory = "" if record["peak_mb"] is None else f"{record['peak_mb']:,}"
             cpu = "" if record["cpu_s"] is None else f"{record['cpu_s']:.0f}"
-            rows.append([short, f"{record['seconds']:.0f}", cpu, memory, _work(study, short)])
+            last = ">" if record.get("resumed") else ""  # the log has the time of the last part only
+            cells = [f"{last}{record['seconds']:.0f}", cpu and last + cpu, memory, _work(study, short)]
+            rows.append([short, *cells])
     return Table(["job", "seconds", "processor s", "peak MB", "work"], rows) if rows else None
 
 

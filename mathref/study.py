@@ -337,7 +337,7 @@ def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
     done = finished(folder)
     waiting = [j for j in listed if done.get(j.name, {}).get("command") != _shown(j) or not j.output.exists()]
     ready = {j.name for j in listed} - {j.name for j in waiting}
-    running: dict[subprocess.Popen[str], tuple[Job, float]] = {}
+    running: dict[subprocess.Popen[str], tuple[Job, float, bool]] = {}
     total, part = sum(j.cost for j in listed), sum(j.cost for j in listed if j.name in ready)
     bar = tqdm(total=round(total, 1), initial=round(part, 1), desc="study", unit="unit", disable=None)
     try:
@@ -345,11 +345,12 @@ def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
             while waiting or running:
                 for job in [j for j in waiting if ready.issuperset(j.needs)][: n_parallel - len(running)]:
                     waiting.remove(job)
-                    running[_start(job, folder, n_parallel)] = job, time.perf_counter()
+                    resumed = job.output.exists()
+                    running[_start(job, folder, n_parallel)] = job, time.perf_counter(), resumed
                 for process in [p for p in running if _has_ended(p)]:
-                    job, since = running.pop(process)
+                    job, since, resumed = running.pop(process)
                     _check(process, job, folder)
-                    append_jsonl(log, [_record(job, time.perf_counter() - since, process)])
+                    append_jsonl(log, [_record(job, time.perf_counter() - since, process, resumed)])
                     ready.add(job.name)
                     bar.update(job.cost)
                     if bar.disable:
@@ -395,13 +396,14 @@ def _check(process: subprocess.Popen[str], job: Job, folder: Path) -> None:
         )
 
 
-def _record(job: Job, seconds: float, process: subprocess.Popen[str]) -> dict[str, Any]:
+def _record(job: Job, seconds: float, process: subprocess.Popen[str], resumed: bool) -> dict[str, Any]:
+    """What a job took; of one that was resumed the figures are those of its last part."""
     usage = getattr(process, "usage", None)
     unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes there, kilobytes elsewhere
     peak = None if usage is None else round(usage.ru_maxrss / unit)
     cpu = None if usage is None else round(usage.ru_utime + usage.ru_stime, 1)
     spent = {"seconds": round(seconds, 1), "cpu_s": cpu, "peak_mb": peak}
-    return {"job": job.name, "command": _shown(job), **spent}
+    return {"job": job.name, "command": _shown(job), "resumed": resumed, **spent}
 
 
 def _shown(job: Job) -> str:
