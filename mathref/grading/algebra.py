@@ -311,7 +311,9 @@ class Normalizer:
                     return self.power(
                         dict(argument) if isinstance(argument, frozenset) else constant(argument), c
                     )
-        return generator(("X", gen, power), c % 2 if gen == ("c", "-1") and c.denominator == 1 else c)
+        if gen == ("c", "-1") and c.denominator == 1:  # n counts as whole in (-1)^n
+            c %= 2
+        return generator(("X", gen, power), c) if c else constant(1)
 
     def unit_circle(self, turn: Fraction) -> Poly:
         """e^(i pi turn) = cos(pi turn) + i sin(pi turn)."""

@@ -9,13 +9,14 @@ answer is text and equals only its own spelling.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Hashable
 from fractions import Fraction
 
 from mathref.grading import functions, realsets
 from mathref.grading import poly as polys
 from mathref.grading.algebra import Normalizer
-from mathref.grading.forms import Form, distinct, scalar
+from mathref.grading.forms import Form, distinct, lowest_terms, scalar
 from mathref.grading.poly import INF, Poly, TooHard, Undefined, add, constant
 from mathref.grading.syntax import Node, num
 
@@ -29,8 +30,11 @@ def build(n: Normalizer, node: Node) -> Form:
     if variants[0] is not node or len(variants) > 1:
         return _collection(n, "list", variants, ",") if len(variants) > 1 else build(n, variants[0])
     handler = _BUILDERS.get(node[0])
-    if handler is not None:
-        return handler(n, node)
+    return handler(n, node) if handler is not None else _value(n, node)
+
+
+def _value(n: Normalizer, node: Node) -> Form:
+    """A matrix or a scalar."""
     rows = matrix(n, node)
     if rows is not None:
         return Form("matrix", tuple(tuple(scalar(cell) for cell in row) for row in rows))
@@ -132,11 +136,33 @@ def _tuple(n: Normalizer, node: Node) -> Form:
 
 
 def _ratio(n: Normalizer, node: Node) -> Form:
-    return Form("ratio", tuple(build(n, part) for part in node[1]))
+    parts = tuple(build(n, part) for part in node[1])
+    return Form("time", parts) if node[2] else lowest_terms(n, Form("ratio", parts))
 
 
 def _clock(n: Normalizer, node: Node) -> Form:
     return Form("clock", (build(n, node[1]),), node[2])
+
+
+def _choice(n: Normalizer, node: Node) -> Form:
+    return Form("choice", (build(n, node[2]),), node[1])
+
+
+def _product(n: Normalizer, node: Node) -> Form:
+    """A product, unless it is a point with its name, P(1,2)."""
+    name, point = node[1][0], node[1][-1]
+    if len(node[1]) == 2 and point[0] == "tuple" and point[1:3] == ("(", ")"):
+        if name[0] == "sym" and len(name[1]) == 1 and name[1].isupper():
+            return Form("assign", (build(n, point), None), name)
+    return _value(n, node)
+
+
+def _sum(n: Normalizer, node: Node) -> Form:
+    r"""A sum, unless a set is taken away: \mathbb{R} - \{1\}."""
+    last = node[1][-1]
+    if len(node[1]) == 2 and last[0] == "mul" and last[1][0] == num(-1) and last[1][1][0] == "set":
+        return _setop(n, ("setop", "setminus", node[1][0], last[1][1]))
+    return _value(n, node)
 
 
 def _cases(n: Normalizer, node: Node) -> Form:
@@ -308,6 +334,8 @@ def _equality(n: Normalizer, sides: list[Node]) -> Form:
                 except (TypeError, TooHard, Undefined):
                     equation = None
                 return Form("assign", (build(n, right), equation), name)
+    if last[0] == "matrix" and first[0] == "pow" and first[1][0] == "sym":  # A^{-1} = ...
+        return Form("assign", (build(n, last), None), first)
     left, right = build(n, first), build(n, last)
     if left.kind == right.kind == "scalar":
         if not _symbols(left.parts[0]) and not _symbols(right.parts[0]):
@@ -400,10 +428,14 @@ def _symbol(n: Normalizer, node: Node) -> Form:
 def _text(n: Normalizer, node: Node) -> Form:
     if node[1] in ("all real numbers", "all reals", "all real values"):
         return Form("reals", realsets.EVERYTHING)
+    if match := re.fullmatch(r"all real (?:numbers|values) except (- )?(\d{1,9})", node[1]):
+        point = constant(int(match.group(2)) * (-1 if match.group(1) else 1))
+        return Form("reals", realsets.complement(n, ((point, True, point, True),)))
     return Form("text", (node[1],))
 
 
 _BUILDERS = {
     **{"list": _list, "set": _set, "tuple": _tuple, "ratio": _ratio, "clock": _clock, "cases": _cases},
     **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text, "sym": _symbol},
+    **{"choice": _choice, "mul": _product, "add": _sum},
 }

@@ -11,38 +11,12 @@ from typing import TYPE_CHECKING
 
 from mathref.grading.lexer import LOOK_AHEAD, Token
 from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
-from mathref.grading.vocabulary import FRACTION_WORDS, FUNCTIONS, MULTIPLIERS, NUMBER_WORDS, SYMBOL_COMMANDS
+from mathref.grading.vocabulary import FUNCTIONS, SYMBOL_COMMANDS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
 
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
-
-
-def number_words(p: Parser) -> Node:
-    """`one hundred twenty-three`, `two thirds`."""
-    if not p.number_word_ahead():
-        raise ParseError("a word where an operand was expected")
-    if p.peek().text in ("negative", "minus"):
-        p.index += 1
-        return neg(number_words(p))
-    total, group = 0, 0
-    while p.peek().kind == "word" and (p.number_word_ahead() or p.peek().text in MULTIPLIERS):
-        word = p.next().text
-        if word in NUMBER_WORDS:
-            group += NUMBER_WORDS[word]
-        elif word == "hundred":
-            group *= 100
-        else:
-            total, group = total + group * MULTIPLIERS[word], 0
-        if p.at("-") and p.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
-            p.index += 1
-        if p.peek().text == "and" and p.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:
-            p.index += 1
-    value = num(total + group)
-    if p.peek().kind == "word" and p.peek().text in FRACTION_WORDS:
-        return divide(value, num(FRACTION_WORDS[p.next().text]))
-    return value
 
 
 def function(p: Parser, name: str) -> Node:
@@ -193,6 +167,7 @@ def cell(p: Parser) -> Node:
         words = []
         while p.peek().kind == "word":
             words.append(p.next().text)
+        p.take(",", ".", ";")
         if p.at("&", "\\", "end"):
             return ("text", " ".join(words))
     node = p.chain()
@@ -211,7 +186,9 @@ def braces(p: Parser) -> Node:
     if p.take("}"):
         return ("set", ())
     p.in_set_builder = True
+    p.bars = 1  # in {x|x>2} the bar ends the first part
     first = p.chain()
+    p.bars = 0
     p.in_set_builder = False
     if p.take("mid", "|", ":"):
         condition = p.answer()
@@ -237,7 +214,13 @@ def line(p: Parser) -> Node:
 
 
 def blackboard(p: Parser) -> Node:
+    r"""\mathbb{R}, and its halves \mathbb{R}^+ and \mathbb{R}^-."""
     name = p.argument()
+    sign = p.peek(2) if p.peek(1).text == "{" else p.peek(1)
+    if name == ("sym", "R") and p.at("^") and sign.text in ("+", "-"):
+        p.index += 4 if p.peek(1).text == "{" else 2
+        low, high = (num(0), ("const", "inf")) if sign.text == "+" else (neg(("const", "inf")), num(0))
+        return ("tuple", "(", ")", (low, high))
     return ("sym", f"\\mathbb{{{name[1]}}}") if name[0] == "sym" else name
 
 

@@ -35,6 +35,18 @@ def scalar(poly: Poly) -> Form:
     return Form("scalar", (poly,))
 
 
+def _letter(name: Hashable) -> Form:
+    return scalar(polys.generator(("s", name)))
+
+
+def lowest_terms(n: Normalizer, ratio: Form) -> Form:
+    """The ratio divided by its first part, so that 2:4 and 1:2 are one."""
+    if any(part.kind != "scalar" for part in ratio.parts) or not ratio.parts[0].parts[0]:
+        return ratio._replace(kind="ratio")
+    factor = n.inverse(ratio.parts[0].parts[0])
+    return Form("ratio", tuple(scalar(n.mul(part.parts[0], factor)) for part in ratio.parts))
+
+
 # ---------------------------------------------------------------- the relation
 def same(n: Normalizer, a: Form, b: Form) -> bool:
     """Whether two forms are the same answer; symmetric by construction."""
@@ -42,6 +54,9 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         return _same_kind(n, a, b)
     if a.kind > b.kind:  # the coercions below are written for one order of the pair
         a, b = b, a
+    if "choice" in (a.kind, b.kind):
+        choice, other = (a, b) if a.kind == "choice" else (b, a)
+        return other == _letter(choice.name) or same(n, choice.parts[0], other)
     pair = (a.kind, b.kind)
     if pair == ("assign", "equation"):
         return a.parts[1] is not None and same(n, a.parts[1], b)
@@ -57,6 +72,8 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
     if pair == ("list", "tuple") and b.name == "()":
         members = values(a)
         return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
+    if pair == ("ratio", "time"):  # 10:30 may be either
+        return _same_kind(n, a, lowest_terms(n, b))
     if pair == ("scalar", "set"):
         return len(b.parts) == 1 and same(n, a, b.parts[0])
     if "reals" in pair:
@@ -168,7 +185,9 @@ def form_key(form: Form) -> Hashable | None:
     """
     if form.kind == "scalar":
         return polys.canonical(form.parts[0])
-    if form.kind in ("assign", "relation", "cases") or (form.kind == "reals" and form.name is not None):
+    if form.kind in ("assign", "relation", "cases", "choice", "time") or (
+        form.kind == "reals" and form.name is not None
+    ):
         return None
     if form.kind == "text":
         return ("text", form.parts[0])

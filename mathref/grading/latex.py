@@ -12,15 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mathref.grading import commands
+from mathref.grading import commands, numerals
 from mathref.grading.commands import PRIMARY_COMMANDS
-from mathref.grading.lexer import MAX_LENGTH, Token, literal, repeating, tokenize
+from mathref.grading.lexer import MAX_LENGTH, Token, tokenize
+from mathref.grading.numerals import literal
 from mathref.grading.syntax import Node, ParseError, divide, neg, num, product
 from mathref.grading.vocabulary import (
     CALLABLE_LETTERS,
-    MULTIPLIERS,
     NOT_UNITS,
-    NUMBER_WORDS,
     RELATIONS,
 )
 
@@ -28,6 +27,11 @@ MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
 
 
 _SIGNS = ("op", "cmd")  # kinds of tokens that are known by their text
+_CLOSINGS = {
+    **{"(": (")", "]", "["), "[": ("]", ")", "["), "]": ("[", "]")},
+    **{"{": ("}",), r"\{": ("}",), "langle": ("rangle",)},
+}
+_OPENS, _CLOSES = {"langle": "(", "]": "("}, {"rangle": ")", "[": ")"}  # a reversed bracket is a round one
 
 
 class Parser:
@@ -78,6 +82,29 @@ class Parser:
         self.depth -= 1
         return node
 
+    def choice_label(self) -> str | None:
+        r"""Consume the label of a multiple-choice answer that goes on: `\textbf{(A)}\ 5`, `(A) 5`, `A) 5`.
+
+        Without a style of its own the label has to stand apart, or it would be a factor: (A)(x+1).
+        """
+        start = int(self.at("("))
+        letter, end = self.peek(start), start + 1
+        if letter.kind not in ("let", "word") or letter.text not in ("A", "B", "C", "D", "E"):
+            return None
+        if self.peek(end).text != ")" and (start or self.peek(end).text != "."):
+            return None
+        end += 1
+        following = self.peek(end)
+        if following.kind == "end" or (letter.kind == "let" and not following.spaced):
+            return None
+        if following.kind == "op" and following.text not in ("(", "[", "|", "{"):
+            if following.text != "-" or self.peek(end + 1).spaced:
+                return None
+        if following.kind == "cmd" and following.text not in PRIMARY_COMMANDS:
+            return None
+        self.index = end
+        return letter.text
+
     # -- lists
     def answer(self) -> Node:
         """A list of elements, or its only element."""
@@ -114,7 +141,13 @@ class Parser:
     def element(self) -> Node:
         """One member of a list: words, or a chain of relations."""
         token = self.peek()
-        if token.kind == "word" and len(token.text) > 1 and not self.number_word_ahead():
+        if (
+            token.text in ("a", "A")
+            and self.peek(1).kind == "word"
+            and self.peek(1).text not in ("and", "or")
+        ):
+            token = self.peek(1)  # a hyperbola
+        if token.kind == "word" and len(token.text) > 1 and not numerals.words_ahead(self):
             words = self.words()
             return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
         return self.chain()
@@ -182,17 +215,29 @@ class Parser:
 
     def ratio(self) -> Node:
         """`1:2:3`, also clock times."""
+        start = self.index
         items = [self.setwise()]
         while (self.at(":") and not self.in_set_builder) or (
             self.peek().kind == "word" and self.peek().text == "to"
         ):
             self.index += 1
             items.append(self.setwise())
-        node = items[0] if len(items) == 1 else ("ratio", tuple(items))
+        node = items[0] if len(items) == 1 else ("ratio", tuple(items), self.time_of_day(start))
         if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
             return ("clock", node, self.next().text.replace(".", ""))
         self.units()
         return node
+
+    def time_of_day(self, start: int) -> bool:
+        """Whether the tokens from there on are spelled like 3:30 or 12:05:10."""
+        texts = [token.text for token in self.tokens[start : self.index]]
+        return (
+            texts[1::2] == [":"] * (len(texts) // 2)
+            and all(text.isdigit() for text in texts[::2])
+            and all(len(text) == 2 and text < "60" for text in texts[2::2])
+            and len(texts[0]) <= 2
+            and len(texts) <= 5
+        )
 
     in_set_builder = False
 
@@ -261,8 +306,15 @@ class Parser:
         if token.kind == "op":
             if token.text == "(" and self.peek(1).text == "mod":
                 return False
-            return token.text in ("(", "[", "{") or (token.text == "|" and not self.bars)
+            if token.text == "[":  # unless it closes: [0,1[
+                return self.peek(1).kind != "end" and not self.at_closing(1)
+            return token.text in ("(", "{") or (token.text == "|" and not self.bars)
         return token.kind == "cmd" and token.text in PRIMARY_COMMANDS
+
+    def at_closing(self, offset: int) -> bool:
+        """Whether the token there cannot begin an operand, so that a reversed bracket before it closes."""
+        token = self.peek(offset)
+        return token.text in ("cup", "cap", "setminus", ",", ";", ")", "]", "}") or token.kind == "word"
 
     def units(self) -> None:
         """Drop words after a quantity: units, nouns, percent and degree words.
@@ -270,6 +322,12 @@ class Parser:
         a.m. and p.m. stay, and so do words that say something else about the number ("5 is not the answer").
         """
         start = self.index
+        if (
+            self.at("frac")
+            and [self.peek(k).kind for k in (2, 5)] == ["word"] * 2
+            and self.peek(6).text == "}"
+        ):
+            self.index += 7  # \frac{\text{m}}{\text{s}}
         while self.peek().kind == "word" and self.peek().text.replace(".", "") not in NOT_UNITS:
             self.index += 1
             if self.take("^", "**"):
@@ -337,55 +395,20 @@ class Parser:
     def primary(self) -> Node:
         token = self.peek()
         if token.kind in ("num", "repeating", "digits"):
-            return self.number()
+            return numerals.number(self)
         if token.kind == "let" or (token.kind == "word" and len(token.text) == 1 and token.text.isalpha()):
             return self.letter()
         if token.kind == "word":
-            return commands.number_words(self)
+            return numerals.number_words(self)
         if token.kind == "cmd":
             self.index += 1
             return self.nested(lambda: commands.operand(self, token.text))
-        if token.text in ("(", "[", "{", "|"):
+        if token.text in ("_", "^") or (token.text == "{" and self.peek(1).text == "}"):
+            return self.nested(lambda: numerals.indexed_selection(self))
+        if token.text in ("(", "[", "{", "|", "]"):
             self.index += 1
             return self.nested(lambda: self.bracket(token.text))
         raise ParseError(f"expected an operand, found {token.text or 'the end'}")
-
-    def number(self) -> Node:
-        token = self.next()
-        if token.kind == "repeating":
-            return num(repeating(token.text))
-        if token.kind == "digits" or (self.at("_") and token.text.isdigit()):
-            return self.based(token.text)
-        value = literal(token.text)
-        if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
-            value = self.mixed(value)
-        if self.peek().kind == "word" and self.peek().text in MULTIPLIERS:
-            value = ("mul", (value, num(MULTIPLIERS[self.next().text])))
-        return value
-
-    def mixed(self, whole: Node) -> Node:
-        """1\\frac{1}{2} and 1 1/2 are sums; a product needs a sign between its factors."""
-        if self.at("frac", "dfrac", "tfrac", "cfrac"):
-            start = self.index
-            self.index += 1
-            part = self.nested(lambda: commands.operand(self, "frac"))
-            if part[0] == "mul" and all(n[0] == "num" and n[1] > 0 for n in (part[1][0], part[1][1][1])):
-                return ("add", (whole, part))
-            self.index = start
-        texts = [self.peek(k) for k in range(3)]
-        if texts[0].kind == texts[2].kind == "num" and texts[0].spaced and texts[1].text == "/":
-            if texts[0].text.isdigit() and texts[2].text.isdigit():
-                self.index += 3
-                return ("add", (whole, divide(literal(texts[0].text), literal(texts[2].text))))
-        return whole
-
-    def based(self, digits: str) -> Node:
-        """`2516_8`, `204_{\\text{five}}`: a numeral to a base, which is not its digits read to base ten."""
-        self.expect("_")
-        base = self.argument()
-        if base[0] != "num" or base[1].denominator != 1 or not 2 <= base[1] <= 36:
-            raise ParseError("not the base of a numeral")
-        return literal(digits) if base[1] == 10 and digits.isdigit() else ("based", digits, int(base[1]))
 
     def letter(self) -> Node:
         name = self.next().text
@@ -406,6 +429,8 @@ class Parser:
         ]:
             self.index += 5
             name += "^-1"
+        if name == "C" and (chosen := numerals.called_selection(self)):
+            return chosen
         if name[0] in CALLABLE_LETTERS and self.at("("):
             self.index += 1
             inner = self.nested(lambda: self.bracket("("))
@@ -427,10 +452,6 @@ class Parser:
         if index[0] == "num":
             return ("sym", f"{name}_{index[1]}")
         return ("call", name + "_", index[1] if index[0] == "list" else (index,))
-
-    def number_word_ahead(self) -> bool:
-        negative = self.peek().text in ("negative", "minus")
-        return self.peek().kind == "word" and self.peek(negative).text in NUMBER_WORDS
 
     def argument(self) -> Node:
         """The argument of a command: a group, or by TeX's rule one character (\\frac12, \\sqrt2)."""
@@ -456,9 +477,7 @@ class Parser:
             node = self.sum()
             self.expect("|")
             return ("fn", "abs", (node,))
-        closings = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": ("}",), "langle": ("rangle",)}[
-            opening
-        ]
+        closings = _CLOSINGS[opening]
         node = self.answer()
         if opening == "{" and self.at("choose", "over"):
             operator = self.next().text
@@ -467,13 +486,11 @@ class Parser:
         closing = self.next()
         if closing.text not in closings or closing.kind not in ("op", "cmd"):
             raise ParseError(f"expected {closings[0]}, found {closing.text or 'the end'}")
+        if "]" == opening or "[" == closing.text:  # reversed brackets are for intervals only
+            if node[0] != "list" or len(node[1]) != 2:
+                raise ParseError("reversed brackets without two ends")
         if node[0] == "list" and opening != "{":
-            return (
-                "tuple",
-                opening if opening != "langle" else "(",
-                closing.text.replace("rangle", ")"),
-                node[1],
-            )
+            return ("tuple", _OPENS.get(opening, opening), _CLOSES.get(closing.text, closing.text), node[1])
         if node[0] == "list" and node[2] == ",":
             return ("set", node[1])
         return node
@@ -487,7 +504,10 @@ def parse(text: str) -> Node:
     """The tree of a cleaned answer; ParseError unless the whole text is one."""
     if len(text) > MAX_LENGTH:
         raise ParseError(f"longer than {MAX_LENGTH} characters")
+    if len(text) > 2 and text.isalpha() and text.isupper():
+        return ("text", text.lower())  # an order such as CBAD, which a product would lose
     parser = Parser(tokenize(text))
+    label = parser.choice_label()
     try:
         node = parser.answer()
     except (
@@ -496,4 +516,4 @@ def parse(text: str) -> Node:
         raise ParseError("nested too deeply") from None
     if parser.peek().kind != "end":
         raise ParseError(f"unexpected {parser.peek().text}")
-    return node
+    return ("choice", label, node) if label else node

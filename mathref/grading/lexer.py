@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from fractions import Fraction
 from typing import NamedTuple
 
-from mathref.grading.syntax import Node, ParseError, num
+from mathref.grading.syntax import ParseError
 from mathref.grading.vocabulary import (
     FUNCTIONS,
     IGNORED_COMMANDS,
@@ -29,7 +28,6 @@ from mathref.grading.vocabulary import (
 MAX_LENGTH = 10_000  # characters that are read; anything longer is compared as text
 MAX_TOKENS = 4_000
 LOOK_AHEAD = 16  # end tokens, so that looking ahead needs no bounds
-MAX_DIGITS = 4_000  # of one literal; below Python's own limit of 4,300 for int()
 
 
 class Token(NamedTuple):
@@ -65,12 +63,22 @@ _SPELLINGS = {
         r"\vert": "|",
         r"\lVert": r"\|",
     },
+    **{r"\textdegree": r"\degree ", r"\colon": ":", r"\cr": r"\\"},
     **{r"\not=": r"\ne ", r"\not =": r"\ne ", r"\rvert": "|", r"\lvert": "|", r"\%": "%", r"\$": ""},
 }
 _SPELLING = re.compile(
     "|".join(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)
 )
-_WRAPPER = re.compile(r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{))")
+_WRAPPER = re.compile(
+    r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{)|\\(?:therefore|implies|Rightarrow)(?![A-Za-z])"
+    r"|(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?)",
+    re.IGNORECASE,
+)
+_BASED = re.compile(
+    r"\\(?:text|mathrm)\s*\{([0-9A-F]+)\}(?=(?:[0-9A-F]|\\(?:text|mathrm)\s*\{[0-9A-F]+\})*_)"
+)
+_BASED_GROUP = re.compile(r"\(([0-9A-F]*\d[0-9A-F]*)\)(?=_)")
+_ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
 
 
 def clean(text: str) -> str:
@@ -91,7 +99,11 @@ def clean(text: str) -> str:
         text = _DELIMITERS.sub("", text)
         text = _ENVIRONMENT.sub("", _DROPPED.sub("", text))
         text = _SPELLING.sub(lambda m: _SPELLINGS[m.group()], text)
-        text = _THIN.sub("{,}", text)
+        text = _ROW_SPACE.sub(r"\1", _THIN.sub("{,}", text))
+    if "_" in text:  # 2516_8 in its other clothes
+        text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
+    if "+/-" in text:
+        text = text.replace("+/-", r"\pm ")
     if "U" in text:
         text = _UNION.sub(r"\\cup ", text)
     text = _SPACES.sub(" ", text).strip()
@@ -192,7 +204,9 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
     elif kind == "letters":
         _append_letters(tokens, body, spaced)
     elif kind == "text":
-        for word in re.finditer(r"[A-Za-z][A-Za-z'.]*|\d[\d,]*(?:\.\d+)?|[^\sA-Za-z\d]", match.group("text")):
+        for word in re.finditer(
+            r"[A-Za-z][A-Za-z'.]*|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|[^\sA-Za-z]", match.group("text")
+        ):
             piece = word.group()
             if piece[0].isalpha():
                 _append_word(tokens, piece.rstrip("."))
@@ -250,44 +264,4 @@ def is_word(run: str) -> bool:
         return False
     return (
         len(run) > 3 and (run.islower() or run.istitle() or len(run) > 4) or (run.istitle() and len(run) == 3)
-    )
-
-
-# ---------------------------------------------------------------- numbers
-def literal(digits: str) -> Node:
-    """The exact value of a decimal literal; one beyond the digit limit stays an unknown named by its
-    digits.
-    """
-    if digits.isdigit() and len(digits) <= MAX_DIGITS:
-        return ("num", int(digits))
-    mantissa, _, exponent = digits.lower().partition("e")
-    if len(exponent) > 5 or (exponent and abs(int(exponent)) > MAX_DIGITS):
-        raise ParseError("exponent beyond the digit limit")
-    if len(mantissa) > MAX_DIGITS:
-        whole, _, part = mantissa.partition(".")
-        whole, part = whole.lstrip("0"), part.rstrip("0")
-        mantissa = f"{whole or '0'}.{part}" if part else whole or "0"
-        if len(mantissa) > MAX_DIGITS:
-            return ("sym", f"#{mantissa}")
-    return num(Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0))
-
-
-_DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
-
-
-def repeating(text: str) -> Fraction:
-    r"""0.1\overline{6} = 0.1 + 6/90; also 0.1\dot{6}, 0.1(6), and 0.1666... with its period written at least
-    twice.
-    """
-    if len(text) > 200:
-        raise ParseError("repeating decimal too long")
-    text = _DOTTED.sub(lambda m: "(" + m.group(1) + (m.group(2) or "") + (m.group(3) or "") + ")", text)
-    match = re.match(r"(\d*)\.(\d*)(?:\\\w+\s*\{|\()(\d+)[})]", text)
-    if match is None:  # the shortest period that ends the digits at least twice
-        match = re.match(r"(\d*)\.(\d*?)(\d+?)\3+(?:\.\.\.|\\\w+)$", text)
-    if match is None:
-        raise ParseError("not a repeating decimal")
-    whole, fixed, period = match.groups()
-    return Fraction(f"{whole or 0}.{fixed or 0}") + Fraction(
-        int(period), (10 ** len(period) - 1) * 10 ** len(fixed)
     )
