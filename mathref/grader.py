@@ -18,16 +18,19 @@ import argparse
 import json
 import re
 import sys
+import time
 from collections.abc import Hashable
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 from mathref.grading import answers, forms
-from mathref.grading.algebra import Normalizer
+from mathref.grading.algebra import Normalizer, clock
 from mathref.grading.latex import parse
 from mathref.grading.lexer import MAX_LENGTH, clean
 from mathref.grading.syntax import ParseError
+
+LIMIT_S = 1.8  # wall clock of one comparison; hardly anything needs more than a hundredth of it
 
 # ---------------------------------------------------------------- extraction
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
@@ -131,6 +134,10 @@ def _text_key(text: str) -> str:
     return squeezed.lower() if squeezed.isalpha() and len(squeezed) > 1 else squeezed
 
 
+class _Undecided(Exception):
+    """A reading that lacks an answer of calculus, and so must not be remembered."""
+
+
 @lru_cache(maxsize=4096)
 def _read_cached(answer: str) -> Reading:
     if (value := _plain_number(answer)) is not None:
@@ -139,16 +146,22 @@ def _read_cached(answer: str) -> Reading:
     try:
         n = Normalizer()
         n.may_have_signs = "\\pm" in text or "\\mp" in text
-        return Reading(text, answers.build(n, parse(text)), "parsed")
+        reading = Reading(text, answers.build(n, parse(text)), "parsed")
     except (ParseError, ArithmeticError, TypeError) as error:
         return Reading(_text_key(text), None, f"text only: {error}")
+    if n.undecided:
+        raise _Undecided(reading._replace(note="parsed, without an answer of calculus"))
+    return reading
 
 
 def _read(answer: str) -> Reading:
     """The reading of a non-blank answer; long answers are only text, and not remembered."""
     if len(answer) > MAX_LENGTH:
         return Reading(answer, None, f"text only: longer than {MAX_LENGTH} characters")
-    return _read_cached(answer) if len(answer) <= 500 else _read_cached.__wrapped__(answer)
+    try:
+        return _read_cached(answer) if len(answer) <= 500 else _read_cached.__wrapped__(answer)
+    except _Undecided as undecided:
+        return undecided.args[0]
 
 
 # ---------------------------------------------------------------- the relation
@@ -161,6 +174,7 @@ def canonical(answer: str | None) -> Hashable | None:
     try:
         if not isinstance(answer, str) or not answer.strip():
             return None
+        clock.deadline = time.monotonic() + LIMIT_S
         reading = _read(answer.strip())
         return ("text", reading.text) if reading.form is None else forms.form_key(reading.form)
     except Exception:  # the promise never to raise, kept once, here and in `compare`
@@ -177,6 +191,7 @@ def compare(a: str | None, b: str | None) -> tuple[bool, str]:
             return False, "empty"
         if a == b:
             return True, "same spelling"
+        clock.deadline = time.monotonic() + LIMIT_S
         x, y = _read(a), _read(b)
         if x.form is None or y.form is None:
             return x.form is y.form and x.text == y.text, "text"

@@ -16,6 +16,8 @@ split.
 from __future__ import annotations
 
 import math
+import threading
+import time
 from fractions import Fraction
 
 from mathref.grading.poly import (
@@ -52,19 +54,38 @@ MAX_BITS = 20_000  # of a coefficient; larger powers stay unevaluated
 MAX_FACTORIAL = 2_500
 
 
+class OutOfTime(Exception):
+    """The deadline of the comparison is past; nothing is concluded and nothing remembered."""
+
+
+class _Clock(threading.local):
+    """When the comparison that this thread is busy with has to have an answer."""
+
+    deadline = math.inf
+
+
+clock = _Clock()
+
+
 class Normalizer:
     """Builds normal forms within one budget; make one for each comparison."""
 
     def __init__(self) -> None:
         self.work = 0
+        self.looked = 0  # how much of the work was done when the clock was last looked at
         self.may_have_signs = True  # whether plus-minus signs are looked for
         self.used_numbers = False  # whether a verdict rests on numeric evaluation
+        self.undecided = False  # whether a question of calculus found no answer in time
         self.bound: dict[str, Poly] = {}  # values of summation variables
 
     def spend(self, amount: int) -> None:
         self.work += amount
         if self.work > MAX_WORK:
             raise TooHard("work budget spent")
+        if self.work > self.looked + 500:
+            self.looked = self.work
+            if time.monotonic() > clock.deadline:
+                raise OutOfTime
 
     # -- products
     def mul(self, a: Poly, b: Poly) -> Poly:
@@ -218,6 +239,16 @@ class Normalizer:
         c, rest, factor = self.reduce(gen, total, 1)
         result: Poly = {frozenset(((gen, rest),)) if rest else UNIT: c}
         return self.mul(result, factor) if factor is not None else result
+
+    def times_power(self, poly: Poly, gen: Gen, by: Fraction) -> Poly:
+        """poly * gen^by; a sum that is no longer in a denominator is multiplied out."""
+        result: Poly = {}
+        for mono, coefficient in poly.items():
+            rest = frozenset(pair for pair in mono if pair[0] != gen)
+            exponent = dict(mono).get(gen, Fraction(0)) + by
+            factor = self.power_of_generator(gen, ONE, exponent) if exponent else constant(1)
+            result = add(result, self.mul({rest: coefficient}, factor))
+        return result
 
     def content(self, poly: Poly, signed: bool) -> tuple[Poly, Poly]:
         """(c, p) with poly = c * p, p with coprime integer coefficients; where a sign may move, p leads
@@ -472,13 +503,7 @@ class Normalizer:
                     lowest[gen] = min(exponent, lowest.get(gen, exponent))
         try:
             for gen, exponent in lowest.items():
-                cleared: Poly = {}
-                for mono, coefficient in poly.items():
-                    rest = frozenset(pair for pair in mono if pair[0] != gen)
-                    raised = dict(mono).get(gen, Fraction(0)) - exponent
-                    factor = self.power_of_generator(gen, ONE, raised) if raised else constant(1)
-                    cleared = add(cleared, self.mul({rest: coefficient}, factor))
-                poly = cleared
+                poly = self.times_power(poly, gen, -exponent)
         except TooHard:
             return None
         return poly

@@ -218,16 +218,17 @@ def _conjugate(n: Normalizer, z: Poly) -> Poly:
 
 def series(n: Normalizer, kind: str, variable: str, low: Node, high: Node, body: Node) -> Poly:
     """A finite sum or product term by term, or an opaque one when its bounds are unknown."""
-    from mathref.grading import calculus
+    from mathref.grading import calculus, closed
 
     bounds = n.of(low), n.of(high)
     first, last = integer(bounds[0]), integer(bounds[1])
     outer = n.bound.get(variable)
     try:
         if first is None or last is None or last - first > 400:
-            closed = calculus.closed_form(n, (kind, variable, low, high, body))
-            if closed is not None:
-                return closed
+            node = (kind, variable, low, high, body)
+            for source in (closed, calculus):
+                if (value := source.closed_form(n, node)) is not None:
+                    return value
             n.bound[variable] = generator(("s", "#"))
             return generator(("f", kind, *(key(bound) for bound in bounds), key(n.of(body))))
         result = constant(0 if kind == "sum" else 1)

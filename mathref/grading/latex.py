@@ -284,7 +284,8 @@ class Parser:
                 self.index += 1
                 factors = [("mod", product(factors), self.signed_factor())]
             elif self.starts_factor():
-                if self.peek().kind == "num" and self.tokens[self.index - 1].kind in ("num", "let"):
+                before = self.tokens[self.index - 1].kind if self.peek().kind == "num" else ""
+                if before == "num" or (before == "let" and self.peek(1).text != "^"):  # but k 2^k
                     raise ParseError("two numbers side by side")
                 factors.append(self.power())
             else:
