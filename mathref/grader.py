@@ -146,6 +146,7 @@ def _read_cached(answer: str) -> Reading:
     try:
         n = Normalizer()
         n.may_have_signs = "\\pm" in text or "\\mp" in text
+        n.may_have_matrices = "\\begin" in text
         reading = Reading(text, answers.build(n, parse(text)), "parsed")
     except (ParseError, ArithmeticError, TypeError) as error:
         return Reading(_text_key(text), None, f"text only: {error}")

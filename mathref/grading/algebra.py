@@ -74,6 +74,7 @@ class Normalizer:
         self.work = 0
         self.looked = 0  # how much of the work was done when the clock was last looked at
         self.may_have_signs = True  # whether plus-minus signs are looked for
+        self.may_have_matrices = True  # whether matrices are
         self.used_numbers = False  # whether a verdict rests on numeric evaluation
         self.undecided = False  # whether a question of calculus found no answer in time
         self.bound: dict[str, Poly] = {}  # values of summation variables
@@ -90,6 +91,8 @@ class Normalizer:
     # -- products
     def mul(self, a: Poly, b: Poly) -> Poly:
         """a * b, reduced by the relations between generators."""
+        if len(b) == 1 and b.get(UNIT) == 1:
+            return a
         if len(a) * len(b) > 4 * MAX_TERMS:
             raise TooHard("too many terms")
         self.spend(len(a) * len(b))
@@ -165,7 +168,6 @@ class Normalizer:
     # -- powers
     def power(self, base: Poly, exponent: Rational) -> Poly:
         """base to a rational power."""
-        exponent = Fraction(exponent)
         if not exponent:
             if not base:
                 raise Undefined("0^0")
@@ -176,6 +178,7 @@ class Normalizer:
             return {}
         if exponent == 1:
             return base
+        exponent = Fraction(exponent)
         if len(base) == 1:
             ((mono, coefficient),) = base.items()
             return self.power_of_term(mono, coefficient, exponent)
@@ -209,6 +212,8 @@ class Normalizer:
         """A rational to a rational power: exact, or primes under a root."""
         if base == 1:
             return constant(1)
+        if exponent == -1 and isinstance(base, int) and base:
+            return constant(Fraction(1, base))
         if exponent.denominator == 1 and bits(base) * abs(exponent) <= MAX_BITS:
             return constant(Fraction(base) ** int(exponent))
         result = constant(1)
@@ -430,8 +435,8 @@ class Normalizer:
                 result = add(result, self.of(part))
             return result
         if kind == "mul":
-            result = constant(1)
-            for part in node[1]:
+            result = self.of(node[1][0])
+            for part in node[1][1:]:
                 result = self.mul(result, self.of(part))
             return result
         if kind == "pow":

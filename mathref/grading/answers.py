@@ -35,7 +35,7 @@ def build(n: Normalizer, node: Node) -> Form:
 
 def _value(n: Normalizer, node: Node) -> Form:
     """A matrix or a scalar."""
-    rows = matrix(n, node)
+    rows = matrix(n, node) if n.may_have_matrices else None
     if rows is not None:
         return Form("matrix", tuple(tuple(scalar(cell) for cell in row) for row in rows))
     return scalar(n.of(node))

@@ -5,9 +5,9 @@ Paper: section 9; the only place of the grader where sympy is used.
 Choices: what `closed.py` cannot do is asked of sympy. Everything else in the grader is bounded by
 construction, sympy is not (its simplifications may never return, inside C loops at that), so it runs behind
 pipes in `python -c "... worker ..."`: a hard wall-clock limit that holds in any thread and on any platform, a
-memory limit, a fresh worker after every kill. No signal is used, nothing is pickled, and the importing program
-is not run again, whatever its main module looks like. A worker starts in a thread of its own: a question that
-it is not ready for in time stays undecided, is counted, and may be asked again.
+memory limit, a fresh worker after every kill. No signal is used, nothing is pickled, and the importing
+program is not run again, whatever its main module looks like. A worker starts in a thread of its own: a
+question that it is not ready for in time stays undecided, is counted, and may be asked again.
 """
 
 from __future__ import annotations

@@ -54,6 +54,10 @@ class Parser:
             self.index += 1
         return token
 
+    def ended(self) -> bool:
+        """Asked before a row of other questions: most answers are a single operand."""
+        return self.tokens[self.index][0] == "end"
+
     def at(self, *texts: str) -> bool:
         token = self.tokens[self.index]
         return (
@@ -87,7 +91,7 @@ class Parser:
 
         Without a style of its own the label has to stand apart, or it would be a factor: (A)(x+1).
         """
-        start = int(self.at("("))
+        start = 1 if self.tokens[0][1] == "(" else 0
         letter, end = self.peek(start), start + 1
         if letter.kind not in ("let", "word") or letter.text not in ("A", "B", "C", "D", "E"):
             return None
@@ -126,6 +130,8 @@ class Parser:
 
     def separator(self) -> str | None:
         """Consume one separator; ", and" is a comma, a lone "and" binds looser than commas do."""
+        if self.ended():
+            return None
         if self.take(";"):
             return ";"
         comma = self.take(",")
@@ -172,6 +178,8 @@ class Parser:
         parts: list[Any] = [named] if named else []
         if not named:
             parts.append(None if self.relation() else self.ratio())
+        if not named and self.ended():
+            return parts[0]
         while relation := self.relation():
             self.index += 1
             parts += [relation, self.ratio()]
@@ -217,6 +225,8 @@ class Parser:
         """`1:2:3`, also clock times."""
         start = self.index
         items = [self.setwise()]
+        if self.ended():
+            return items[0]
         while (self.at(":") and not self.in_set_builder) or (
             self.peek().kind == "word" and self.peek().text == "to"
         ):
@@ -275,6 +285,8 @@ class Parser:
         factors = [self.power()]
         self.units()
         while True:
+            if self.ended():
+                return product(factors)
             if self.take("*", "cdot", "times", "ast", "bullet"):
                 factors.append(self.signed_factor())
             elif self.at("/", "div"):
@@ -323,6 +335,8 @@ class Parser:
         a.m. and p.m. stay, and so do words that say something else about the number ("5 is not the answer").
         """
         start = self.index
+        if self.ended():
+            return
         if (
             self.at("frac")
             and [self.peek(k).kind for k in (2, 5)] == ["word"] * 2
@@ -383,14 +397,15 @@ class Parser:
         return ("pow", node, self.nested(self.exponent)) if self.take("^", "**") else node
 
     def postfix(self, node: Node) -> Node:
-        while True:
+        while self.tokens[self.index][0] in _SIGNS:
             if self.take("!"):
                 node = ("fn", "fact2" if self.take("!") else "fact", (node,))
             elif self.at("degree", "circ"):
                 self.index += 1
                 node = self.degrees(node)
             elif not self.take("%"):
-                return node
+                break
+        return node
 
     # -- primaries
     def primary(self) -> Node:

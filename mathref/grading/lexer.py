@@ -138,34 +138,35 @@ _TEXT = "|".join(TEXT_COMMANDS)
 _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
     | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
-    | (?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+(?:\.\d+)?)(?=_)
+    | (?=[\d.A-F])(?:(?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+(?:\.\d+)?)(?=_)
     | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?
             |\(\d+\))
         | \d*\.\d+(?:\.\.\.|\\(?:l|c)?dots(?![a-z])))
     | (?P<grouped>\d{{1,3}}(?:\{{,\}}\d{{3}})+(?!\d)(?:\.\d+)?)
     | (?P<thousands>\d{{1,3}}(?:,\d{{3}})+(?!\d|,\d)(?:\.\d+)?
         | \d{{1,3}}(?:[ ]\d{{3}})+(?![\d/]|[ ]\d)(?:\.\d+)?)
-    | (?P<number>(?:\d+(?:\.\d+|\.(?!\.))?|\.\d+)(?:[eE][+-]?\d+)?)
+    | (?P<number>(?:\d+(?:\.\d+|\.(?!\.))?|\.\d+)(?:[eE][+-]?\d+)?))
     | (?P<command>\\(?:[A-Za-z]+|.))
     | (?P<letters>[A-Za-z]+)
     | (?P<dots>\.\.\.+)
     | (?P<op><=|>=|!=|\*\*|[-+*/^_=<>|!,;:()\[\]{{}}%&'.])""",
     re.VERBOSE | re.DOTALL,
 )
+_UNGROUPED = re.compile(r"\d+(\.\d+)?")
 _OPENING, _CLOSING = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
 
 
 def tokenize(text: str) -> list[Token]:
     """Tokens of a cleaned text; ParseError at the first character that belongs to no token."""
     tokens: list[Token] = []
-    position, depth, spaced = 0, 0, False
-    while position < len(text):
+    position, depth, spaced, end = 0, 0, False, len(text)
+    while position < end:
         match = _TOKEN.match(text, position)
         if match is None:
             raise ParseError(f"unexpected character at {position}")
         kind, body = match.lastgroup or "", match.group()
         if kind == "thousands" and depth:  # inside brackets a comma separates: (1,234) is a point
-            match = re.compile(r"\d+(\.\d+)?").match(text, position)
+            match = _UNGROUPED.match(text, position)
             assert match is not None
             kind, body = "number", match.group()
         position = match.end()
@@ -183,8 +184,8 @@ def tokenize(text: str) -> list[Token]:
         depth += (body in _OPENING) - (body in _CLOSING)
         _append(tokens, kind, body, match, spaced)
         spaced = False
-        if len(tokens) > MAX_TOKENS:
-            raise ParseError(f"more than {MAX_TOKENS} tokens")
+    if len(tokens) > MAX_TOKENS:
+        raise ParseError(f"more than {MAX_TOKENS} tokens")
     tokens += [Token("end", "", spaced)] * LOOK_AHEAD
     return tokens
 

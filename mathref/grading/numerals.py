@@ -71,10 +71,13 @@ def number(p: Parser) -> Node:
         return based(p, token.text)
     value = literal(token.text)
     if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
-        letter, other = p.peek(), p.peek(1)
-        if letter.text in ("C", "P") and other.kind == "num" and not letter.spaced and not other.spaced:
-            p.index += 1
-            return selection(letter.text, value, number(p))
+        if p.ended():
+            return value
+        letter = p.peek()
+        if letter.text in ("C", "P") and not letter.spaced:
+            if p.peek(1).kind == "num" and not p.peek(1).spaced:
+                p.index += 1
+                return selection(letter.text, value, number(p))
         value = mixed(p, value)
     if p.peek().kind == "word" and p.peek().text in MULTIPLIERS:
         value = ("mul", (value, num(MULTIPLIERS[p.next().text])))
@@ -89,8 +92,8 @@ def mixed(p: Parser, whole: Node) -> Node:
         if part[0] == "mul" and all(n[0] == "num" and n[1] > 0 for n in (part[1][0], part[1][1][1])):
             return ("add", (whole, part))
         p.index = start
-    top, stroke, bottom = (p.peek(k) for k in range(3))
-    if top.kind == bottom.kind == "num" and top.spaced and stroke.text == "/":
+    top, bottom = p.peek(), p.peek(2)
+    if top.kind == bottom.kind == "num" and top.spaced and p.peek(1).text == "/":
         if top.text.isdigit() and bottom.text.isdigit():
             p.index += 3
             return ("add", (whole, divide(literal(top.text), literal(bottom.text))))

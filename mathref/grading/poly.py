@@ -51,7 +51,7 @@ def constant(value: Rational) -> Poly:
 
 def generator(gen: Gen, exponent: Rational = ONE) -> Poly:
     """One generator to a power as a Poly."""
-    return {frozenset(((gen, Fraction(exponent)),)): 1}
+    return {frozenset(((gen, exponent if exponent is ONE else Fraction(exponent)),)): 1}
 
 
 def rational(poly: Poly) -> Rational | None:
