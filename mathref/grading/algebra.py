@@ -16,11 +16,10 @@ split.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from fractions import Fraction
 
 from mathref.grading.poly import (
+    COSINES,
     HALF,
     ONE,
     PI,
@@ -34,7 +33,9 @@ from mathref.grading.poly import (
     TooHard,
     Undefined,
     add,
+    based,
     bits,
+    clock,
     constant,
     factorize,
     generator,
@@ -52,19 +53,6 @@ MAX_WORK = 40_000  # products of terms a normal form may cost, some 0.1 s
 MAX_TERMS = 1_500  # of an expanded power or product
 MAX_BITS = 20_000  # of a coefficient; larger powers stay unevaluated
 MAX_FACTORIAL = 2_500
-
-
-class OutOfTime(Exception):
-    """The deadline of the comparison is past; nothing is concluded and nothing remembered."""
-
-
-class _Clock(threading.local):
-    """When the comparison that this thread is busy with has to have an answer."""
-
-    deadline = math.inf
-
-
-clock = _Clock()
 
 
 class Normalizer:
@@ -85,8 +73,7 @@ class Normalizer:
             raise TooHard("work budget spent")
         if self.work > self.looked + 500:
             self.looked = self.work
-            if time.monotonic() > clock.deadline:
-                raise OutOfTime
+            clock.check()
 
     # -- products
     def mul(self, a: Poly, b: Poly) -> Poly:
@@ -363,9 +350,9 @@ class Normalizer:
         q = 2 - q if q > 1 else q
         if q > HALF:
             return scale(self.cos_pi(1 - q), -1)
-        if q in _COSINES:
+        if q in COSINES:
             result: Poly = {}
-            for radicand, coefficient in _COSINES[q]:
+            for radicand, coefficient in COSINES[q]:
                 result = add(result, scale(self.power_of_number(radicand, HALF), coefficient))
             return result
         return generator(("f", "cos", key({frozenset(((PI, ONE),)): q})))
@@ -453,7 +440,7 @@ class Normalizer:
         if kind == "call":
             return generator(("call", node[1], *(key(self.of(part)) for part in node[2])))
         if kind == "based":
-            return self.based(node[1], node[2])
+            return based(node[1], node[2])
         if kind in ("sum", "prod"):
             from mathref.grading import functions
 
@@ -463,15 +450,6 @@ class Normalizer:
 
             return calculus.evaluate(self, node)
         raise TypeError(f"{kind} is not a scalar")
-
-    @staticmethod
-    def based(digits: str, base: int) -> Poly:
-        """A numeral to a base is its own generator: 204_5 is not 204; equal values in two bases are equal."""
-        try:
-            whole, _, part = digits.partition(".")
-            return generator(("based", Fraction(int(whole + part, base), base ** len(part))))
-        except ValueError:
-            raise Undefined("digit not below its base") from None
 
     # -- comparison
     def difference_is_zero(self, a: Poly, b: Poly) -> bool:
@@ -512,17 +490,3 @@ class Normalizer:
         except TooHard:
             return None
         return poly
-
-
-# cos(pi q) for 0 <= q <= 1/2 as sums of coefficient * sqrt(radicand).
-_COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
-    Fraction(0): ((1, ONE),),
-    Fraction(1, 12): ((6, ONE / 4), (2, ONE / 4)),
-    Fraction(1, 6): ((3, HALF),),
-    Fraction(1, 5): ((5, ONE / 4), (1, ONE / 4)),
-    Fraction(1, 4): ((2, HALF),),
-    Fraction(1, 3): ((1, HALF),),
-    Fraction(2, 5): ((5, ONE / 4), (1, -ONE / 4)),
-    Fraction(5, 12): ((6, ONE / 4), (2, -ONE / 4)),
-    HALF: (),
-}

@@ -26,10 +26,10 @@ from fractions import Fraction
 from typing import Any
 
 from mathref.grading import closed
-from mathref.grading.algebra import Normalizer, clock
+from mathref.grading.algebra import Normalizer
 from mathref.grading.latex import parse
 from mathref.grading.lexer import clean
-from mathref.grading.poly import Poly, TooHard, generator, key
+from mathref.grading.poly import Poly, TooHard, clock, generator, key
 from mathref.grading.syntax import Node, ParseError
 
 LIMIT_S = 1.2  # wall clock of one question, and of all questions of one comparison
@@ -151,7 +151,7 @@ def _ask(question: str) -> str | None:
     global _worker, timeouts
     if question in _remembered:
         return _remembered[question]
-    end = min(time.monotonic() + LIMIT_S, clock.deadline - RESERVE_S)
+    end = min(time.monotonic() + LIMIT_S, clock.wall - RESERVE_S)
     if not _lock.acquire(timeout=max(0.0, end - time.monotonic())):
         timeouts += 1
         return None

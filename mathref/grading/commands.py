@@ -1,4 +1,4 @@
-r"""Operands with a name: number words, fractions, roots, functions, sums, limits, matrices, sets.
+r"""Operands with a name: fractions, roots, functions, sums, limits, matrices, sets; labels and times of day.
 
 Paper: section 9.
 Choices: one function for each construct, called by the parser with itself behind the name of the command.
@@ -17,6 +17,42 @@ if TYPE_CHECKING:
     from mathref.grading.latex import Parser
 
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
+
+
+def choice_label(p: Parser) -> str | None:
+    r"""Consume the label of a multiple-choice answer that goes on: `\textbf{(A)}\ 5`, `(A) 5`, `A) 5`.
+
+    Without a style of its own the label has to stand apart, or it would be a factor: (A)(x+1).
+    """
+    start = 1 if p.tokens[0][1] == "(" else 0
+    letter, end = p.peek(start), start + 1
+    if letter.kind not in ("let", "word") or letter.text not in ("A", "B", "C", "D", "E"):
+        return None
+    if p.peek(end).text != ")" and (start or p.peek(end).text != "."):
+        return None
+    end += 1
+    following = p.peek(end)
+    if following.kind == "end" or (letter.kind == "let" and not following.spaced):
+        return None
+    if following.kind == "op" and following.text not in ("(", "[", "|", "{"):
+        if following.text != "-" or p.peek(end + 1).spaced:
+            return None
+    if following.kind == "cmd" and following.text not in PRIMARY_COMMANDS:
+        return None
+    p.index = end
+    return letter.text
+
+
+def time_of_day(p: Parser, start: int) -> bool:
+    """Whether the tokens from there on are spelled like 3:30 or 12:05:10."""
+    texts = [token.text for token in p.tokens[start : p.index]]
+    return (
+        texts[1::2] == [":"] * (len(texts) // 2)
+        and all(text.isdigit() for text in texts[::2])
+        and all(len(text) == 2 and text < "60" for text in texts[2::2])
+        and len(texts[0]) <= 2
+        and len(texts) <= 5
+    )
 
 
 def function(p: Parser, name: str) -> Node:

@@ -86,29 +86,6 @@ class Parser:
         self.depth -= 1
         return node
 
-    def choice_label(self) -> str | None:
-        r"""Consume the label of a multiple-choice answer that goes on: `\textbf{(A)}\ 5`, `(A) 5`, `A) 5`.
-
-        Without a style of its own the label has to stand apart, or it would be a factor: (A)(x+1).
-        """
-        start = 1 if self.tokens[0][1] == "(" else 0
-        letter, end = self.peek(start), start + 1
-        if letter.kind not in ("let", "word") or letter.text not in ("A", "B", "C", "D", "E"):
-            return None
-        if self.peek(end).text != ")" and (start or self.peek(end).text != "."):
-            return None
-        end += 1
-        following = self.peek(end)
-        if following.kind == "end" or (letter.kind == "let" and not following.spaced):
-            return None
-        if following.kind == "op" and following.text not in ("(", "[", "|", "{"):
-            if following.text != "-" or self.peek(end + 1).spaced:
-                return None
-        if following.kind == "cmd" and following.text not in PRIMARY_COMMANDS:
-            return None
-        self.index = end
-        return letter.text
-
     # -- lists
     def answer(self) -> Node:
         """A list of elements, or its only element."""
@@ -232,22 +209,11 @@ class Parser:
         ):
             self.index += 1
             items.append(self.setwise())
-        node = items[0] if len(items) == 1 else ("ratio", tuple(items), self.time_of_day(start))
+        node = items[0] if len(items) == 1 else ("ratio", tuple(items), commands.time_of_day(self, start))
         if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
             return ("clock", node, self.next().text.replace(".", ""))
         self.units()
         return node
-
-    def time_of_day(self, start: int) -> bool:
-        """Whether the tokens from there on are spelled like 3:30 or 12:05:10."""
-        texts = [token.text for token in self.tokens[start : self.index]]
-        return (
-            texts[1::2] == [":"] * (len(texts) // 2)
-            and all(text.isdigit() for text in texts[::2])
-            and all(len(text) == 2 and text < "60" for text in texts[2::2])
-            and len(texts[0]) <= 2
-            and len(texts) <= 5
-        )
 
     in_set_builder = False
 
@@ -523,12 +489,10 @@ def parse(text: str) -> Node:
     if len(text) > 2 and text.isalpha() and text.isupper():
         return ("text", text.lower())  # an order such as CBAD, which a product would lose
     parser = Parser(tokenize(text))
-    label = parser.choice_label()
+    label = commands.choice_label(parser)
     try:
         node = parser.answer()
-    except (
-        RecursionError
-    ):  # the depth limit is far below Python's own unless the caller is nested deeply itself
+    except RecursionError:  # only where the caller is nested deeply itself; MAX_DEPTH is far below the limit
         raise ParseError("nested too deeply") from None
     if parser.peek().kind != "end":
         raise ParseError(f"unexpected {parser.peek().text}")

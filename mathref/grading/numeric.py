@@ -14,6 +14,8 @@ import random
 import threading
 from typing import TYPE_CHECKING, Any
 
+from mathref.grading.poly import clock
+
 if TYPE_CHECKING:
     from mathref.grading.poly import Gen, Mono, Poly
 
@@ -154,6 +156,7 @@ _LARGEST = {"fact": 40, "fact2": 40, "binom": 40}  # bits of an argument
 
 def _try(poly: Poly, digits: int, seed: int, positive: bool) -> tuple[bool, bool] | None:
     """(is it zero at this point, does the value depend on symbols), or None where the point is no use."""
+    clock.check()
     point = _Point(digits, seed, positive)
     try:
         value, size = point.poly(poly)
