@@ -142,10 +142,14 @@ class Parser:
                 break
             if self.at(")") and "(" not in words:
                 break
-            words.append(self.next().text)
+            token = self.next()
+            if token.kind == "let" and not token.spaced and words:  # of a run that was read as a product
+                words[-1] += token.text
+            else:
+                words.append(token.text)
         if len(words) > 1 and words[0] in ("a", "an", "the"):
             words = words[1:]
-        return ("text", " ".join(words))
+        return ("text", " ".join(words).lower())
 
     def chain(self, named: Node | None = None) -> Node:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
@@ -401,14 +405,7 @@ class Parser:
         if self.at("_"):
             self.index += 1
             return self.subscripted(name)
-        if name in CALLABLE_LETTERS and [self.peek(k).text for k in range(6)] == [
-            "^",
-            "{",
-            "-",
-            "1",
-            "}",
-            "(",
-        ]:
+        if name in CALLABLE_LETTERS and "".join(self.peek(k).text for k in range(6)) == "^{-1}(":
             self.index += 5
             name += "^-1"
         if name == "C" and (chosen := numerals.called_selection(self)):
@@ -486,7 +483,7 @@ def parse(text: str) -> Node:
     """The tree of a cleaned answer; ParseError unless the whole text is one."""
     if len(text) > MAX_LENGTH:
         raise ParseError(f"longer than {MAX_LENGTH} characters")
-    if len(text) > 2 and text.isalpha() and text.isupper():
+    if text.isalpha() and text.isupper() and (len(text) > 2 or text in ("II", "IV", "VI", "IX", "XI")):
         return ("text", text.lower())  # an order such as CBAD, which a product would lose
     parser = Parser(tokenize(text))
     label = commands.choice_label(parser)

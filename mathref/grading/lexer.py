@@ -113,7 +113,7 @@ def clean(text: str) -> str:
         text = text[1:-1].strip()
     while text and (text[-1] in ".,;" or text.endswith("\\\\")) and not text.endswith(("...", "\\,")):
         text = text[: -2 if text[-1] == "\\" else -1].rstrip()
-    return text
+    return text[0] if text[1:] == ")" else text
 
 
 def _plain(text: str) -> str:
