@@ -77,7 +77,7 @@ _WRAPPER = re.compile(
 _BASED = re.compile(
     r"\\(?:text|mathrm)\s*\{([0-9A-F]+)\}(?=(?:[0-9A-F]|\\(?:text|mathrm)\s*\{[0-9A-F]+\})*_)"
 )
-_BASED_GROUP = re.compile(r"\(([0-9A-F]*\d[0-9A-F]*)\)(?=_)")
+_BASED_GROUP = re.compile(r"\((?=[A-F]*\d)([0-9A-F]+)\)(?=_)")
 _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
 
 
@@ -89,6 +89,8 @@ def clean(text: str) -> str:
         text = _plain(text)
     text = text.strip()
     while match := _WRAPPER.match(text):
+        if match.end() == len(text):
+            break
         if match.group().strip() == "**":
             if len(text) < 5 or not text.endswith("**"):
                 break
@@ -138,7 +140,7 @@ _TEXT = "|".join(TEXT_COMMANDS)
 _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
     | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
-    | (?=[\d.A-F])(?:(?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+(?:\.\d+)?)(?=_)
+    | (?=[\d.A-F])(?:(?P<digits>(?=\d|[A-F]{{1,99}}\d)[0-9A-F]{{1,99}}(?:\.\d{{1,99}})?)(?=_)
     | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?
             |\(\d+\))
         | \d*\.\d+(?:\.\.\.|\\(?:l|c)?dots(?![a-z])))

@@ -76,8 +76,8 @@ def number(p: Parser) -> Node:
         letter = p.peek()
         if letter.text in ("C", "P") and not letter.spaced:
             if p.peek(1).kind == "num" and not p.peek(1).spaced:
-                p.index += 1
-                return selection(letter.text, value, number(p))
+                p.index += 2
+                return selection(letter.text, value, literal(p.peek(-1).text))
         value = mixed(p, value)
     if p.peek().kind == "word" and p.peek().text in MULTIPLIERS:
         value = ("mul", (value, num(MULTIPLIERS[p.next().text])))
