@@ -7,6 +7,7 @@ Choices: one function for each construct, called by the parser with itself behin
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathref.grading.lexer import LOOK_AHEAD, Token
@@ -96,8 +97,10 @@ def fraction(p: Parser) -> Node:
         if variable.kind == "let" and p.peek(6).text == "}":
             p.index += 7
             return ("diff", variable.text, p.term())
-    top = p.argument()
-    return divide(top, p.argument())
+    top, bottom = p.argument(), p.argument()
+    if top[0] == bottom[0] == "num" and bottom[1]:
+        return num(Fraction(top[1], bottom[1]))
+    return divide(top, bottom)
 
 
 def root(p: Parser) -> Node:

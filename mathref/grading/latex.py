@@ -27,6 +27,10 @@ MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
 
 
 _SIGNS = ("op", "cmd")  # kinds of tokens that are known by their text
+_PRODUCTS = {
+    **dict.fromkeys(("*", "cdot", "times", "ast", "bullet"), "times"),
+    **{"/": "by", "div": "by", "bmod": "mod", "mod": "mod"},
+}
 _CLOSINGS = {
     **{"(": (")", "]", "["), "[": ("]", ")", "["), "]": ("[", "]")},
     **{"{": ("}",), r"\{": ("}",), "langle": ("rangle",)},
@@ -60,9 +64,7 @@ class Parser:
 
     def at(self, *texts: str) -> bool:
         token = self.tokens[self.index]
-        return (
-            token[1] in texts and token[0] in _SIGNS
-        )  # by position: this is the innermost step of all reading
+        return token[1] in texts and token[0] in _SIGNS  # by position: the innermost step of all reading
 
     def take(self, *texts: str) -> bool:
         token = self.tokens[self.index]
@@ -196,11 +198,8 @@ class Parser:
             return None
         name = self.peek().text
         self.index += end + 1
-        return (
-            "call",
-            name,
-            tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments),
-        )
+        values = tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments)
+        return ("call", name, values)
 
     def ratio(self) -> Node:
         """`1:2:3`, also clock times."""
@@ -237,6 +236,8 @@ class Parser:
         return terms[0] if len(terms) == 1 else ("add", tuple(terms))
 
     def signed_term(self) -> Node:
+        if self.tokens[self.index][1] not in ("+", "-", "pm", "mp"):
+            return self.term()
         if self.take("+"):
             return self.signed_term_again()
         if self.take("-"):
@@ -255,15 +256,14 @@ class Parser:
         factors = [self.power()]
         self.units()
         while True:
-            if self.ended():
-                return product(factors)
-            if self.take("*", "cdot", "times", "ast", "bullet"):
+            token = self.tokens[self.index]
+            operator = _PRODUCTS.get(token[1], "") if token[0] in _SIGNS else ""
+            self.index += len(operator) > 0
+            if operator == "times":
                 factors.append(self.signed_factor())
-            elif self.at("/", "div"):
-                self.index += 1
+            elif operator == "by":
                 factors.append(("pow", self.signed_factor(), num(-1)))
-            elif self.at("bmod", "mod"):
-                self.index += 1
+            elif operator == "mod":
                 factors = [("mod", product(factors), self.signed_factor())]
             elif self.starts_factor():
                 before = self.tokens[self.index - 1].kind if self.peek().kind == "num" else ""
@@ -283,7 +283,9 @@ class Parser:
 
     def starts_factor(self) -> bool:
         """Whether the next token begins a factor, so that juxtaposition multiplies."""
-        token = self.peek()
+        token = self.tokens[self.index]
+        if token[0] == "end":
+            return False
         if token.kind in ("num", "let", "repeating", "digits"):
             return True
         if token.kind == "op":
@@ -324,8 +326,9 @@ class Parser:
 
     def power(self) -> Node:
         node = self.postfix(self.primary())
-        if not self.take("^", "**"):
+        if self.tokens[self.index][1] not in ("^", "**"):
             return node
+        self.index += 1
         if self.take("circ", "degree"):
             return self.postfix(self.degrees(node))
         if self.at("{") and self.peek(1).text in ("circ", "degree") and self.peek(2).text == "}":

@@ -42,11 +42,11 @@ class Token(NamedTuple):
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _UNICODE = re.compile("|".join(map(re.escape, UNICODE)))
-_DELIMITERS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])")
-_THIN = re.compile(r",\s*\\!\s*|\{,\}")  # 10,\!080 and 10{,}080 group digits; a plain comma may separate
+_THIN = re.compile(r",\s*\\!\s*")  # 10,\!080 groups digits as 10{,}080 does; a plain comma may separate
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ~]|~|\\q?quad(?![A-Za-z])|\s+")
-_DROPPED = re.compile(
-    r"\\(?:hspace|vspace|color|kern|mspace)\*?\s*(?:\{[^{}]*\}|-?[\d.]+(?:mm|cm|pt|em|ex|mu))"
+_DROPPED = (
+    r"(?<!\\)(?:\$|\\[()\[\]])"
+    r"|\\(?:hspace|vspace|color|kern|mspace)\*?\s*(?:\{[^{}]*\}|-?[\d.]+(?:mm|cm|pt|em|ex|mu))"
     r"|\\phantom\s*(?:\{[^{}]*\}|.)|\\textcolor\s*\{[^{}]*\}|\\(?:label|tag)\s*\{[^{}]*\}"
     r"|\\(?:left|right|[bB]igg?[lrm]?|middle)(?![A-Za-z])\.?"
 )
@@ -66,8 +66,8 @@ _SPELLINGS = {
     **{r"\textdegree": r"\degree ", r"\colon": ":", r"\cr": r"\\"},
     **{r"\not=": r"\ne ", r"\not =": r"\ne ", r"\rvert": "|", r"\lvert": "|", r"\%": "%", r"\$": ""},
 }
-_SPELLING = re.compile(
-    "|".join(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)
+_LOOKS = re.compile(
+    "|".join([_DROPPED, *(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)])
 )
 _WRAPPER = re.compile(
     r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{)|\\(?:therefore|implies|Rightarrow)(?![A-Za-z])"
@@ -79,6 +79,10 @@ _BASED = re.compile(
 )
 _BASED_GROUP = re.compile(r"\((?=[A-F]*\d)([0-9A-F]+)\)(?=_)")
 _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
+
+
+def _respelled(match: re.Match[str]) -> str:
+    return _SPELLINGS.get(match.group(), "")
 
 
 def clean(text: str) -> str:
@@ -98,10 +102,11 @@ def clean(text: str) -> str:
         else:
             text = text[match.end() :]
     if "\\" in text or "$" in text or "{,}" in text:
-        text = _DELIMITERS.sub("", text)
-        text = _ENVIRONMENT.sub("", _DROPPED.sub("", text))
-        text = _SPELLING.sub(lambda m: _SPELLINGS[m.group()], text)
-        text = _ROW_SPACE.sub(r"\1", _THIN.sub("{,}", text))
+        text = _LOOKS.sub(_respelled, text)
+        if "\\begin" in text:
+            text = _ROW_SPACE.sub(r"\1", _ENVIRONMENT.sub("", text))
+        if "!" in text:
+            text = _THIN.sub("{,}", text)
     if "_" in text:  # 2516_8 in its other clothes
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
     if "+/-" in text:
@@ -155,7 +160,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _UNGROUPED = re.compile(r"\d+(\.\d+)?")
-_OPENING, _CLOSING = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
+_DEPTH = dict.fromkeys(("(", "[", r"\{", r"\langle"), 1) | dict.fromkeys((")", "]", r"\}", r"\rangle"), -1)
 
 
 def tokenize(text: str) -> list[Token]:
@@ -175,15 +180,10 @@ def tokenize(text: str) -> list[Token]:
         if kind == "blank":
             spaced = True
             continue
-        if (
-            kind == "op"
-            and body == "!="
-            and tokens
-            and not spaced
-            and re.fullmatch(r"[\d)]+", tokens[-1].text)
-        ):
-            body, position = "!", position - 1  # 3!=6 states a factorial, x!=6 an inequality
-        depth += (body in _OPENING) - (body in _CLOSING)
+        if kind == "op" and body == "!=" and tokens and not spaced:
+            if re.fullmatch(r"[\d)]+", tokens[-1].text):
+                body, position = "!", position - 1  # 3!=6 states a factorial, x!=6 an inequality
+        depth += _DEPTH.get(body, 0)
         _append(tokens, kind, body, match, spaced)
         spaced = False
     if len(tokens) > MAX_TOKENS:
@@ -196,7 +196,9 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
     """Add what one match of the tokenizer stands for: one token, several letters, or the words of a
     \\text.
     """
-    if kind in ("number", "thousands", "grouped"):
+    if kind == "number":
+        tokens.append(Token("num", body, spaced))
+    elif kind in ("thousands", "grouped"):
         tokens.append(Token("num", re.sub(r"[{},\s]", "", body), spaced))
     elif kind in ("repeating", "digits"):
         tokens.append(Token(kind, body, spaced))

@@ -89,7 +89,7 @@ def mixed(p: Parser, whole: Node) -> Node:
     if p.at("frac", "dfrac", "tfrac", "cfrac"):
         start = p.index
         part = p.primary()
-        if part[0] == "mul" and all(n[0] == "num" and n[1] > 0 for n in (part[1][0], part[1][1][1])):
+        if part[0] == "num" and part[1] > 0:
             return ("add", (whole, part))
         p.index = start
     top, bottom = p.peek(), p.peek(2)
