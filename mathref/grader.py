@@ -151,6 +151,7 @@ class _Undecided(Exception):
 
 @lru_cache(maxsize=4096)
 def _read_cached(answer: str) -> Reading:
+    """The reading of one answer; what raises is not remembered, and asked again the next time."""
     if (value := _plain_number(answer)) is not None:
         return Reading(answer, forms.Form("scalar", (({frozenset(): value} if value else {}),)), "number")
     text = clean(answer)

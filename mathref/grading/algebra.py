@@ -68,6 +68,7 @@ class Normalizer:
         self.bound: dict[str, Poly] = {}  # values of summation variables
 
     def spend(self, amount: int) -> None:
+        """Charge work to the budget; TooHard when it is spent, whatever the machine."""
         self.work += amount
         if self.work > MAX_WORK:
             raise TooHard("work budget spent")
@@ -149,6 +150,7 @@ class Normalizer:
         return c, exponent, None
 
     def expandable(self, poly: Poly, n: int) -> bool:
+        """Whether poly^n has few enough terms to be multiplied out; else it stays a power of a sum."""
         terms = len(poly)
         return terms < 2 or (n <= 64 and math.comb(n + terms - 1, terms - 1) <= MAX_TERMS // 4)
 
@@ -188,6 +190,7 @@ class Normalizer:
         return self.mul(self.power(content, exponent), opaque)
 
     def power_of_term(self, mono: Mono, coefficient: Rational, exponent: Fraction) -> Poly:
+        """Factor by factor; roots of products of variables split (see Conventions above)."""
         if mono:
             result = self.power_of_number(coefficient, exponent)
             for gen, e in mono:
@@ -221,6 +224,7 @@ class Normalizer:
         return result
 
     def power_of_generator(self, gen: Gen, e: Fraction, exponent: Fraction) -> Poly:
+        """(gen^e)^exponent, with |x| where an even power meets an even root."""
         total = e * exponent
         if exponent.denominator % 2 == 0 and e.denominator == 1 and e.numerator % 2 == 0 and gen[0] in "sSf":
             if total.denominator > 1 or total.numerator % 2:  # (x^2)^(1/2) = |x|
@@ -272,6 +276,7 @@ class Normalizer:
 
     @staticmethod
     def is_square_root(gen: Gen, exponent: Fraction) -> bool:
+        """Whether a conjugate exists that takes this factor out of a denominator; i counts as one."""
         return (gen == I and exponent == 1) or (gen[0] in ("p", "S") and exponent == HALF)
 
     def denest(self, poly: Poly) -> Poly | None:

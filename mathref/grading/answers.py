@@ -59,6 +59,7 @@ def signs(node: Node) -> list[Node]:
 
 
 def _count_signs(node: object) -> tuple[int, bool]:
+    r"""(number of plus-minus signs in a tree, whether one of them is \mp)."""
     if not isinstance(node, tuple) or not node:
         return 0, False
     own = (1, node[1] == -1) if node[0] == "pm" else (0, False)
@@ -67,6 +68,7 @@ def _count_signs(node: object) -> tuple[int, bool]:
 
 
 def _with_signs(node: object, choice: object) -> Node:
+    """The tree with one choice for each sign, in the order in which they stand."""
     if not isinstance(node, tuple) or not node:
         return node
     if node[0] == "pm":
@@ -78,6 +80,7 @@ def _with_signs(node: object, choice: object) -> Node:
 
 # ---------------------------------------------------------------- collections
 def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], conjunction: str) -> Form:
+    """Members of a list or set; inequalities in one variable become one set of reals."""
     if len(nodes) > MAX_MEMBERS:
         raise TooHard("too many members")
     items: list[Form] = []
@@ -136,6 +139,7 @@ def _tuple(n: Normalizer, node: Node) -> Form:
 
 
 def _ratio(n: Normalizer, node: Node) -> Form:
+    """A ratio in lowest terms, unless it is spelled like a time of day."""
     parts = tuple(build(n, part) for part in node[1])
     return Form("time", parts) if node[2] else lowest_terms(n, Form("ratio", parts))
 
@@ -166,10 +170,12 @@ def _sum(n: Normalizer, node: Node) -> Form:
 
 
 def _cases(n: Normalizer, node: Node) -> Form:
+    """A piecewise definition: its rows in any order, each a pair of value and condition."""
     return Form("cases", tuple(Form("tuple", tuple(build(n, cell) for cell in row), "&") for row in node[1]))
 
 
 def _setop(n: Normalizer, node: Node) -> Form:
+    """Union, intersection or difference; of sets that are not real sets only unions are known."""
     a, b = build(n, node[2]), build(n, node[3])
     left, right = realsets.of(n, a), realsets.of(n, b)
     if left is None or right is None:
@@ -242,6 +248,7 @@ def _inverse(n: Normalizer, rows: list[list[Poly]]) -> list[list[Poly]]:
 
 
 def _matrix_product(n: Normalizer, node: Node) -> list[list[Poly]] | None:
+    """Numbers and matrices in their order, since matrices do not commute."""
     factor, result = constant(1), None
     parts = [matrix(n, part) for part in node[1]]
     if all(part is None for part in parts):
@@ -266,6 +273,7 @@ def _total(cells: tuple[Poly, ...]) -> Poly:
 
 
 def _times(n: Normalizer, a: list[list[Poly]], b: list[list[Poly]]) -> list[list[Poly]]:
+    """The product of two matrices."""
     if len(a[0]) != len(b):
         raise Undefined("product of unlike matrices")
     columns = list(zip(*b, strict=True))
@@ -320,10 +328,12 @@ def _name(node: Node) -> Hashable:
 
 
 def _mentions(node: object, name: Hashable) -> bool:
+    """Whether a tree contains another, so that x = x + 1 is no assignment."""
     return node == name or (isinstance(node, tuple) and any(_mentions(part, name) for part in node))
 
 
 def _equality(n: Normalizer, sides: list[Node]) -> Form:
+    """An assignment where one side is a name, arithmetic where no side has unknowns, else an equation."""
     first, last = sides[0], sides[-1]
     for left, right in ((first, last), (last, first)):
         name = _name(left)
@@ -383,6 +393,7 @@ def _monic(n: Normalizer, poly: Poly) -> Poly:
 
 
 def _membership(n: Normalizer, parts: list) -> Form:
+    """x in a set of numbers says x = 1, 2; in a set of reals it is a condition on x."""
     name, container = _name(parts[0]), build(n, parts[2])
     if name is None:
         raise TooHard("membership of an expression")
@@ -422,10 +433,12 @@ def _inequality(n: Normalizer, parts: list) -> Form:
 
 
 def _symbol(n: Normalizer, node: Node) -> Form:
+    """The reals, or an unknown."""
     return Form("reals", realsets.EVERYTHING) if node[1] == r"\mathbb{R}" else scalar(n.of(node))
 
 
 def _text(n: Normalizer, node: Node) -> Form:
+    """Words; a few of them name sets of reals."""
     if node[1] in ("all real numbers", "all reals", "all real values"):
         return Form("reals", realsets.EVERYTHING)
     if match := re.fullmatch(r"all real (?:numbers|values) except (- )?(\d{1,9})", node[1]):

@@ -78,6 +78,7 @@ class Worker:
         self.lines.put("")  # end of file
 
     def _write(self, question: str) -> None:
+        """Send one line; EOFError when nobody reads it any more."""
         assert self.process is not None and self.process.stdin is not None
         try:
             self.process.stdin.write(question + "\n")
@@ -86,6 +87,7 @@ class Worker:
             raise EOFError from None
 
     def _line(self, limit_s: float) -> str:
+        """Wait for one line; TimeoutError past the limit, EOFError at the end of the output."""
         try:
             line = self.lines.get(timeout=max(0.0, limit_s))
         except queue.Empty:

@@ -73,6 +73,7 @@ def substitute(n: Normalizer, poly: Poly, value: Poly) -> Poly:
 
 
 def _substituted(n: Normalizer, gen: Gen, value: Poly) -> Poly:
+    """The value of one generator; functions that are not continuous have no limit by substitution."""
     if gen == V:
         return value
     if gen[0] == "S":
@@ -101,6 +102,7 @@ def derivative(n: Normalizer, poly: Poly) -> Poly:
 
 
 def _derivative_of(n: Normalizer, gen: Gen) -> Poly:
+    """The derivative of one generator; TooHard for a function without a rule here."""
     if gen == V:
         return constant(1)
     if gen[0] == "S":
@@ -163,6 +165,7 @@ def _antiderivative(n: Normalizer, mono: Mono, ends: tuple[Poly, Poly] | None) -
 
 
 def _integral(n: Normalizer, low: Poly | None, high: Poly | None, body: Poly) -> Poly | None:
+    """Term by term; without ends the antiderivative itself, its constant left out."""
     ends = None
     if low is not None and high is not None:
         if realsets.infinite(low) or realsets.infinite(high):
@@ -205,6 +208,7 @@ def _limit_of_power(n: Normalizer, point: Poly, body: Poly) -> Poly | None:
 
 
 def _limit(n: Normalizer, point: Poly, body: Poly) -> Poly | None:
+    """By substitution into numerator and denominator, differentiated while both vanish (l'Hopital)."""
     if len(body) == 1 and any(gen[0] == "X" and mentions(gen[1]) for mono in body for gen, _ in mono):
         return _limit_of_power(n, point, body)
     top, bottom = _fraction(n, body)
@@ -347,6 +351,7 @@ def _partial_fractions(n: Normalizer, top: Poly, bottom: Poly) -> dict[Fraction,
 
 
 def _sum(n: Normalizer, low: Poly, high: Poly, body: Poly) -> Poly | None:
+    """Every term by its own formula, or all of them together as one that telescopes."""
     if realsets.infinite(low) or (realsets.infinite(high) and integer(low) is None):
         return None
     total: Poly = {}

@@ -104,6 +104,7 @@ def fraction(p: Parser) -> Node:
 
 
 def root(p: Parser) -> Node:
+    r"""\sqrt with an optional degree in brackets."""
     degree = None
     if p.take("["):
         degree = p.nested(p.sum)
@@ -138,6 +139,7 @@ def big_operator(p: Parser, kind: str) -> Node:
 
 
 def limit(p: Parser) -> Node:
+    r"""\lim_{x \to a}; the body is the product that follows."""
     p.expect("_")
     p.expect("{")
     variable = p.next().text
@@ -202,6 +204,7 @@ def environment(p: Parser) -> Node:
 
 
 def cell(p: Parser) -> Node:
+    """One entry of a matrix or of a piecewise definition; there the last words are a condition."""
     if p.peek().kind == "word":
         words = []
         while p.peek().kind == "word":
@@ -215,6 +218,7 @@ def cell(p: Parser) -> Node:
 
 
 def between(p: Parser, closing: str, name: str) -> Node:
+    r"""What stands between a pair of bars that are commands, such as \lfloor and \rfloor."""
     node = p.sum()
     p.expect(closing)
     return ("fn", name, (node,))

@@ -36,6 +36,7 @@ def scalar(poly: Poly) -> Form:
 
 
 def _letter(name: Hashable) -> Form:
+    """The form of a single letter, as the answer A to a multiple-choice question has it."""
     return scalar(polys.generator(("s", name)))
 
 
@@ -83,6 +84,7 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
 
 
 def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
+    """Two forms of one kind, member by member; what has an order keeps it."""
     if a.kind in ("scalar", "equation"):
         return n.difference_is_zero(a.parts[0], b.parts[0])
     if a.kind == "text":

@@ -82,6 +82,7 @@ _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\
 
 
 def _respelled(match: re.Match[str]) -> str:
+    """What replaces one match of _LOOKS: another spelling, or nothing."""
     return _SPELLINGS.get(match.group(), "")
 
 

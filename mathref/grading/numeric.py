@@ -67,6 +67,7 @@ class _Point:
         return total if abs(total) > size * self.mp.mpf(10) ** (10 - self.mp.dps) else self.mp.mpf(0)
 
     def mono(self, mono: Mono) -> Any:
+        """The product of the powers in one monomial."""
         product = self.mp.mpf(1)
         for gen, exponent in mono:
             product *= self.power(
@@ -98,6 +99,7 @@ class _Point:
         return self.values[gen]
 
     def compute(self, gen: Gen) -> Any:
+        """The value of one generator; a symbol gets a random real that depends on its name and the seed."""
         mp, kind = self.mp, gen[0]
         if kind == "p":
             return mp.mpf(gen[1])
@@ -128,6 +130,7 @@ class _Point:
         return self.function(gen[1], [self.value(dict(argument)) for argument in gen[2:]])
 
     def function(self, name: str, arguments: list[Any]) -> Any:
+        """One call of mpmath, unless an argument is so large that it would not return."""
         mp = self.mp
         if name not in _DIRECT or any(mp.mag(a) > _LARGEST.get(name, 300) for a in arguments if a):
             raise Unknown(name)

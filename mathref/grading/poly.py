@@ -75,9 +75,11 @@ class _Clock(threading.local):
     wall = math.inf
 
     def start(self, seconds: float) -> None:
+        """Begin a comparison."""
         self.processor, self.wall = time.thread_time() + seconds, time.monotonic() + seconds
 
     def check(self) -> None:
+        """OutOfTime once the comparison has used up its processor time."""
         if time.thread_time() > self.processor:
             raise OutOfTime
 
@@ -151,6 +153,7 @@ def order(item: tuple[Mono, Rational]) -> str:
 
 @lru_cache(maxsize=4096)
 def _mono_name(mono: Mono) -> str:
+    """A spelling of a monomial by which terms can be sorted."""
     return "*".join(sorted(f"{stable(gen)}^{exponent}" for gen, exponent in mono))
 
 
@@ -225,6 +228,7 @@ def describe(poly: Poly) -> str:
 
 
 def _describe_power(gen: Gen, exponent: Fraction) -> str:
+    """One factor in words, such as sqrt(2) or ln(3)^2."""
     if gen[0] == "S":
         name = f"({describe(dict(gen[1]))})"
     elif gen[0] in ("f", "call"):

@@ -45,6 +45,7 @@ def divide(top: Node, bottom: Node) -> Node:
 
 
 def product(factors: list[Node]) -> Node:
+    """The product of trees; of one tree that tree."""
     return factors[0] if len(factors) == 1 else ("mul", tuple(factors))
 
 

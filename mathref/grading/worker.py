@@ -56,6 +56,7 @@ def to_sympy(node: Any) -> Any:
 
 
 def _function(name: str, arguments: list[Any]) -> Any:
+    """A named function as sympy's; KeyError for one that is not on the list."""
     import sympy
 
     if name == "root":
