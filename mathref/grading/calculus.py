@@ -70,8 +70,8 @@ class Worker:
                 encoding="utf-8",
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
-            if self.closed:
-                process.kill()
+            if self.closed:  # while it was starting
+                self.close()
             assert process.stdout is not None
             for line in process.stdout:
                 self.lines.put(line)

@@ -100,7 +100,7 @@ FUNCTIONS = {
 
 # Functions that are also written in \text{} or \operatorname{}; min and sec are units there.
 UPRIGHT_NAMES = frozenset(
-    "infinity sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split()
+    "infinity pi sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split()
 )
 
 SYMBOL_COMMANDS = frozenset(
