@@ -190,12 +190,18 @@ def _plain(node: Any) -> Any:
     return [_plain(part) for part in node] if isinstance(node, tuple) else node
 
 
+def _beyond_sympy(node: Any) -> bool:
+    """Whether f(x), F_{n-1} or a numeral to a base stands in a tree, of which sympy knows no more than we do."""
+    own = isinstance(node, tuple) and node[:1] in (("call",), ("based",))
+    return own or (isinstance(node, tuple) and any(map(_beyond_sympy, node)))
+
+
 def closed_form(n: Normalizer, node: Node) -> Poly | None:
     """The normal form of what sympy makes of a limit, integral, derivative, sum or product; None
     without one.
     """
     n.spend(12_000)  # at most three questions in one comparison
-    if n.bound:
+    if n.bound or _beyond_sympy(node):
         return None
     line = _ask(json.dumps(_plain(node)))
     if line is None:
