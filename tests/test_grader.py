@@ -86,6 +86,17 @@ def test_nothing_equals_none_or_blank() -> None:
         assert not is_equivalent(blank, blank) and not is_equivalent(blank, "1") and canonical(blank) is None
 
 
+def test_a_collection_of_one_is_its_member() -> None:
+    """Their keys were equal already; the relation said no to all but a set of one number."""
+    for many, one in (("1,1", "1"), ("1,0001", "1"), (r"\{(1,2)\}", "(1,2)"), ("(1,2),(1,2)", "(1,2)")):
+        assert is_equivalent(many, one) and is_equivalent(one, many), many
+        assert canonical(many) == canonical(one)
+    assert is_equivalent("1,2,3", r"\{1,2\}\cup\{3\}")
+    assert not is_equivalent(r"\{\emptyset\}", r"\emptyset")
+    assert canonical(r"\{\emptyset\}") != canonical(r"\emptyset")
+    assert not is_equivalent("1,2", "1") and not is_equivalent(r"\{(1,2)\}", "1")
+
+
 def test_conventions_are_not_transitive_and_keys_respect_that() -> None:
     assert is_equivalent("x=5", "5") and is_equivalent("5", "y=5") and not is_equivalent("x=5", "y=5")
     assert canonical("x=5") is None

@@ -191,7 +191,7 @@ def _plain(node: Any) -> Any:
 
 
 def _beyond_sympy(node: Any) -> bool:
-    """Whether f(x), F_{n-1} or a numeral to a base stands in a tree, of which sympy knows no more than we do."""
+    """Whether f(x), F_{n-1} or a numeral to a base stands in a tree, which sympy knows no more about."""
     own = isinstance(node, tuple) and node[:1] in (("call",), ("based",))
     return own or (isinstance(node, tuple) and any(map(_beyond_sympy, node)))
 

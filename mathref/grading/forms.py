@@ -68,6 +68,11 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         and b.name is None
     ):
         return same(n, a.parts[0], b)
+    for collection, other in ((a, b), (b, a)):  # {5} and 5,5 are 5
+        if collection.kind in ("list", "set") and other.kind not in ("list", "set", "reals"):
+            members = distinct(n, values(collection))
+            if len(members) == 1:
+                return same(n, members[0], other)
     if pair == ("list", "set"):
         return same_members(n, distinct(n, values(a)), b.parts)
     if pair == ("list", "tuple") and b.name == "()":
@@ -75,8 +80,8 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
     if pair == ("ratio", "time"):  # 10:30 may be either
         return _same_kind(n, a, lowest_terms(n, b))
-    if pair == ("scalar", "set"):
-        return len(b.parts) == 1 and same(n, a, b.parts[0])
+    if pair == ("list", "reals"):
+        a = Form("set", distinct(n, values(a)))
     if "reals" in pair:
         sets = realsets.of(n, a), realsets.of(n, b)
         return sets[0] is not None and sets[1] is not None and realsets.same(n, *sets)
@@ -207,7 +212,8 @@ def form_key(form: Form) -> Hashable | None:
     if None in keys:
         return None
     if form.kind in ("list", "set"):
-        return keys[0] if len(set(keys)) == 1 else ("members", frozenset(keys))
+        alone = len(set(keys)) == 1 and form.parts[0].kind not in ("set", "list")  # {{}} is not {}
+        return keys[0] if alone else ("members", frozenset(keys))
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))
     return (form.kind, form.name, keys)
