@@ -161,6 +161,9 @@ def _ask(question: str) -> str | None:
         if _worker is None:
             _worker = Worker()
         _worker.wait_until_ready(end - time.monotonic())
+        if end - time.monotonic() < LIMIT_S / 2:  # a timeout now would say nothing about the question
+            timeouts += 1
+            return None
         answer = _worker.ask(question, end - time.monotonic()).strip()
     except (TimeoutError, EOFError) as error:
         timeouts += 1
