@@ -138,6 +138,7 @@ class Normalizer:
             return (-c if power >= 2 else c), Fraction(power % 2) + exponent - whole, None
         if kind == "S" and whole > 0 and self.expandable(dict(gen[1]), whole):
             return c, exponent - whole, self.power(dict(gen[1]), Fraction(whole))
+        # sin^2 = 1 - cos^2 is applied in this direction only, which makes polynomials in both unique.
         if kind == "f" and gen[1] == "sin" and whole >= 2:
             cosine = self.function("cos", [dict(gen[2])])
             square = add(constant(1), self.mul(cosine, cosine), -1)
@@ -181,6 +182,7 @@ class Normalizer:
                 return result
         elif exponent.denominator == 2 and (root := self.denest(base)) is not None:
             return self.power(root, exponent * 2)
+        # A sum is named by its primitive part: sqrt(8x + 4) and 2 sqrt(2x + 1) meet there.
         content, primitive = self.content(base, signed=exponent.denominator == 1)
         opaque: Poly = {UNIT: 1}
         _, rest, factor = self.reduce(("S", key(primitive)), exponent, 1)
@@ -373,6 +375,7 @@ class Normalizer:
             rest, turn = angle, Fraction(0)
         if name == "sin":  # sin(r + t) = cos(r + t - 1/2)
             turn -= HALF
+        # cos(-u) = cos(u): of u and -u the one whose first term is positive names the value.
         flip = min(rest.items(), key=order)[1] < 0
         rest, turn = (scale(rest, -1), -turn) if flip else (rest, turn)
         quarter = int(2 * turn) % 4  # cos(r + quarter/2 pi): cos, -sin, -cos, sin

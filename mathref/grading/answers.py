@@ -202,6 +202,7 @@ def _congruence(n: Normalizer, node: Node) -> Form:
     else:
         difference = n.of(chain)
     remainder = Fraction(difference.pop(polys.UNIT, 0)) % modulus
+    # -x = 4 (mod 7) says the same as x = 3: of the two spellings the one with a positive term stays.
     if any(bool(c < 0) for c in difference.values()) and len(difference) == 1:
         difference, remainder = polys.scale(difference, -1), -remainder % modulus
     return Form("congruence", (scalar(add(difference, constant(remainder))),), modulus)
@@ -335,6 +336,7 @@ def _mentions(node: object, name: Hashable) -> bool:
 def _equality(n: Normalizer, sides: list[Node]) -> Form:
     """An assignment where one side is a name, arithmetic where no side has unknowns, else an equation."""
     first, last = sides[0], sides[-1]
+    # 5 = x is read as x = 5, but only a plain name counts there: in 10 = |AB| the bars may be arithmetic.
     for left, right in ((first, last), (last, first)):
         name = _name(left)
         if name is not None and (name[0] == "tuple" or not _mentions(right, name)):
@@ -413,6 +415,7 @@ def _inequality(n: Normalizer, parts: list) -> Form:
         if operator in (">", ">="):
             difference, operator = polys.scale(difference, -1), operator.replace(">", "<")
         pieces.append((difference, operator))
+    # In one unknown the solutions are the meaning; in several the inequality itself is, up to a factor.
     unknowns = set().union(*(_symbols(difference) for difference, _ in pieces))
     if len(unknowns) == 1:
         unknown = unknowns.pop()

@@ -167,6 +167,7 @@ def _ask(question: str) -> str | None:
         answer = _worker.ask(question, end - time.monotonic()).strip()
     except (TimeoutError, EOFError) as error:
         timeouts += 1
+        # A worker that is not ready keeps starting; one that is gone or overdue is replaced at once.
         if isinstance(error, TimeoutError) and _worker is not None and not _worker.ready:
             return None  # it goes on starting
         close_worker()

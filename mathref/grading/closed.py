@@ -295,6 +295,7 @@ def _geometric(n: Normalizer, mono: Mono, low: Poly, high: Poly) -> Poly | None:
             ratio = n.mul(ratio, factor)
         else:
             special.append((gen, exponent))
+    # A formula for the finite sum says nothing about a series that diverges: |r| < 1 is checked below.
     endless = realsets.infinite(high) == 1
     if special:
         if m or not endless or len(special) > 1:

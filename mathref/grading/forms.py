@@ -59,6 +59,7 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         choice, other = (a, b) if a.kind == "choice" else (b, a)
         return other == _letter(choice.name) or same(n, choice.parts[0], other)
     pair = (a.kind, b.kind)
+    # y = 2x + 3 meets 2x - y + 3 = 0 as the equation that it also is.
     if pair == ("assign", "equation"):
         return a.parts[1] is not None and same(n, a.parts[1], b)
     if (
@@ -75,11 +76,13 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
                 return same(n, members[0], other)
     if pair == ("list", "set"):
         return same_members(n, distinct(n, values(a)), b.parts)
+    # x = 1, y = 2 may answer for the point (1, 2), and so may 1, 2; the order then counts.
     if pair == ("list", "tuple") and b.name == "()":
         members = values(a)
         return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
     if pair == ("ratio", "time"):  # 10:30 may be either
         return _same_kind(n, a, lowest_terms(n, b))
+    # The last resort for whatever denotes a set of reals on both sides: (0,1) and 0 < x < 1.
     if pair == ("list", "reals"):
         a = Form("set", distinct(n, values(a)))
     if "reals" in pair:

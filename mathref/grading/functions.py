@@ -121,6 +121,7 @@ def _arc(name: str, forward: str) -> Callable[[Normalizer, Poly], Poly]:
     def evaluate(n: Normalizer, value: Poly) -> Poly:
         angle = numeric.real_value(_opaque(name, value))
         if angle is not None:
+            # The float only proposes an angle; whether its sine is the value is decided exactly.
             turn = Fraction(round(angle / math.pi * 60), 60)
             exact: Poly = {frozenset(((PI, ONE),)): turn} if turn else {}
             try:

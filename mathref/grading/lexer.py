@@ -108,6 +108,7 @@ def clean(text: str) -> str:
             text = _ROW_SPACE.sub(r"\1", _ENVIRONMENT.sub("", text))
         if "!" in text:
             text = _THIN.sub("{,}", text)
+    # The rarer spellings are looked for only where a cheap test says that they may occur.
     if "_" in text:  # 2516_8 in its other clothes
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
     if "+/-" in text:

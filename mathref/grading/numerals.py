@@ -92,6 +92,7 @@ def mixed(p: Parser, whole: Node) -> Node:
         if part[0] == "num" and part[1] > 0:
             return ("add", (whole, part))
         p.index = start
+    # The blank counts: 1 1/2 is mixed, 11/2 is not.
     top, bottom = p.peek(), p.peek(2)
     if top.kind == bottom.kind == "num" and top.spaced and p.peek(1).text == "/":
         if top.text.isdigit() and bottom.text.isdigit():

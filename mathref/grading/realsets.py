@@ -193,6 +193,7 @@ def solve(n: Normalizer, poly: Poly, operator: str, unknown: Gen) -> RealSet | N
             return intersect(n, complement(n, points), complement(n, excluded))
         result = list(points) if operator == "<=" else []
         ends = [point[0] for point in points]
+        # Between two neighbouring zeros a polynomial keeps its sign: one point in each gap decides.
         for low, high in zip([MINUS, *ends], [*ends, PLUS], strict=True):
             if _negative_between(n, by_degree, low, high):
                 result.append((low, False, high, False))
@@ -220,6 +221,7 @@ def _absolute_value(n: Normalizer, poly: Poly, operator: str, unknown: Gen) -> R
     if operator == "!=":
         parts = [solve(n, add(inner, k, s), "!=", unknown) for s in (1, -1)]
         return None if None in parts else intersect(n, *parts)
+    # With c < 0 the inequality is |u| > k, the points outside; else |u| < k, those between.
     outside = poly[absolutes[0]] < 0
     parts = [
         solve(n, add(scale(inner, s * (-1 if outside else 1)), k, 1 if outside else -1), operator, unknown)
