@@ -97,6 +97,11 @@ def test_a_collection_of_one_is_its_member() -> None:
     assert not is_equivalent("1,2", "1") and not is_equivalent(r"\{(1,2)\}", "1")
 
 
+def test_a_conjunction_alone_is_its_own_spelling() -> None:
+    """It was read as empty words, whose key was that of an answer of commas only."""
+    assert canonical(r"\text{and},") != canonical(",,,") and is_equivalent(r"\text{and}", r"\text{and}")
+
+
 def test_conventions_are_not_transitive_and_keys_respect_that() -> None:
     assert is_equivalent("x=5", "5") and is_equivalent("5", "y=5") and not is_equivalent("x=5", "y=5")
     assert canonical("x=5") is None

@@ -25,7 +25,6 @@ from mathref.grading.vocabulary import (
 
 MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
 
-
 _SIGNS = ("op", "cmd")  # kinds of tokens that are known by their text
 _PRODUCTS = {
     **dict.fromkeys(("*", "cdot", "times", "ast", "bullet"), "times"),
@@ -149,6 +148,8 @@ class Parser:
                 words[-1] += token.text
             else:
                 words.append(token.text)
+        if not words:
+            raise ParseError("a conjunction alone")
         if len(words) > 1 and words[0] in ("a", "an", "the"):
             words = words[1:]
         return ("text", " ".join(words).lower())
