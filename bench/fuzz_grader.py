@@ -20,7 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mathref.grader import canonical, extract_answer, is_equivalent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout, without installation
+
+from mathref.grader import canonical, extract_answer, is_equivalent  # noqa: E402
 
 SEEDS = [
     r"\frac{1}{2}",
@@ -35,6 +37,7 @@ PIECES = (
     r" \infty i e x y n 0 1 -1 0.5 9^{9^9} 10^{400} 1,000 \binom \sum_{k=1}^{9}k"
     r" \begin{pmatrix} & \\ \end{pmatrix}"
     r" \{ \} \overline{3} \left( \right) $ \boxed{ \emptyset \mathbb{R} \bmod 7_8"
+    r" ]0,1[ {}_5C_2 C(5,2) (A) +/- \colon \lim_{x\to0} \int_0^1 dx \frac{d}{dx} \sum_{k=1}^n k! 2^k"
     r" 1/0 \arcsin \lfloor \rfloor f(x) : two"
 ).split()
 

@@ -24,8 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mathref import grader
-from mathref.files import read_jsonl
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout, without installation
+
+from mathref import grader  # noqa: E402
+from mathref.files import read_jsonl  # noqa: E402
 
 Pair = tuple[str, str, bool | None]  # gold, pred, expected (None: not labelled)
 DEFAULT_CASES = Path(__file__).parent.parent / "tests" / "grader_cases.jsonl"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Hashable
@@ -27,14 +28,22 @@ from mathref.grading import answers, forms
 from mathref.grading.algebra import Normalizer
 from mathref.grading.latex import parse
 from mathref.grading.lexer import MAX_LENGTH, clean
+from mathref.grading.poly import clock
 from mathref.grading.syntax import ParseError
+
+LIMIT_S = 1.8  # of one comparison; hardly anything needs more than a hundredth of it
 
 # ---------------------------------------------------------------- extraction
 _BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox) +([^{\s$][^\s$]*)")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?: +([^{\s$][^\s$]*)|(\d))")  # \boxed 42, and \boxed7 of one digit
 _PRM800K = re.compile(r"^#+[ \t]*Answer:?[ \t]*\n\s*(\S[^\n]*)", re.MULTILINE | re.IGNORECASE)
 _GSM8K = re.compile(r"####\s*(\S[^\n]*)")
-_SENTENCE = re.compile(r"\banswer(?:\s+is|\s*:|\s+equals)(?:\s*:)?\s*(?:\*\*)?\s*", re.IGNORECASE)
+_SENTENCE = re.compile(
+    r"\banswers?(?:(?:\s+(?:to|of|for)\s+(?:this|the|our)\s+\w+|,\s*then,)?"
+    r"\s+(?:is|are|equals?|would\s+be|will\s+be|must\s+be)\b|\s*(?:\*\*\s*)?[:=])"
+    r"(?:\s*:)?\s*(?:\*\*)?\s*",
+    re.IGNORECASE,
+)
 _END_OF_SENTENCE = re.compile(r"\.?\s*I hope it is correct|\.(?=\s|$|\*)|\n", re.IGNORECASE)
 
 
@@ -52,7 +61,7 @@ def _boxed(text: str) -> str | None:
                 best = start, content
     for match in _BARE_BOX.finditer(text):
         if best is None or match.start() > best[0]:
-            best = match.start(), match.group(1).rstrip(".,")
+            best = match.start(), match.group(2) or match.group(1).rstrip(".,")
     return best[1] if best else None
 
 
@@ -73,14 +82,16 @@ def _stated(text: str) -> str | None:
     formula = re.match(r"\\[(\[](.+?)\\[)\]]|\$([^$]+)\$(?!.*\$)", sentence)
     if formula:  # one formula, and words after it
         sentence = (formula.group(1) or formula.group(2)).strip()
+    if sentence.count("{") > sentence.count("}"):  # the text was cut off within a formula
+        return None
     return sentence or None
 
 
 def extract_answer(text: str) -> str | None:
     r"""The final answer that a solution states, or None.
 
-    In this order: the last complete \boxed or \fbox, the "# Answer" block of PRM800K, "####" of GSM8K, and
-    "the answer is ..."; a number that merely comes last is never taken for an answer.
+    In this order: the last complete \boxed or \fbox, the "# Answer" block of PRM800K, "####" of GSM8K,
+    <answer> tags, and "the answer is ..."; a number that merely comes last is never taken for an answer.
     """
     if not isinstance(text, str):
         return None
@@ -92,6 +103,10 @@ def extract_answer(text: str) -> str | None:
             found = match
         if found is not None:
             return found.group(1).strip()
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    if start >= 0 and (answer := text[start + len("<answer>") : end].strip()):
+        return answer
     return _stated(text)
 
 
@@ -131,24 +146,36 @@ def _text_key(text: str) -> str:
     return squeezed.lower() if squeezed.isalpha() and len(squeezed) > 1 else squeezed
 
 
+class _Undecided(Exception):
+    """A reading that lacks an answer of calculus, and so must not be remembered."""
+
+
 @lru_cache(maxsize=4096)
 def _read_cached(answer: str) -> Reading:
+    """The reading of one answer; what raises is not remembered, and asked again the next time."""
     if (value := _plain_number(answer)) is not None:
         return Reading(answer, forms.Form("scalar", (({frozenset(): value} if value else {}),)), "number")
     text = clean(answer)
     try:
         n = Normalizer()
         n.may_have_signs = "\\pm" in text or "\\mp" in text
-        return Reading(text, answers.build(n, parse(text)), "parsed")
+        n.may_have_matrices = "\\begin" in text
+        reading = Reading(text, answers.build(n, parse(text)), "parsed")
     except (ParseError, ArithmeticError, TypeError) as error:
         return Reading(_text_key(text), None, f"text only: {error}")
+    if n.undecided:
+        raise _Undecided(reading._replace(note="parsed, without an answer of calculus"))
+    return reading
 
 
 def _read(answer: str) -> Reading:
     """The reading of a non-blank answer; long answers are only text, and not remembered."""
     if len(answer) > MAX_LENGTH:
         return Reading(answer, None, f"text only: longer than {MAX_LENGTH} characters")
-    return _read_cached(answer) if len(answer) <= 500 else _read_cached.__wrapped__(answer)
+    try:
+        return _read_cached(answer) if len(answer) <= 500 else _read_cached.__wrapped__(answer)
+    except _Undecided as undecided:
+        return undecided.args[0]
 
 
 # ---------------------------------------------------------------- the relation
@@ -161,6 +188,7 @@ def canonical(answer: str | None) -> Hashable | None:
     try:
         if not isinstance(answer, str) or not answer.strip():
             return None
+        clock.start(LIMIT_S)
         reading = _read(answer.strip())
         return ("text", reading.text) if reading.form is None else forms.form_key(reading.form)
     except Exception:  # the promise never to raise, kept once, here and in `compare`
@@ -177,6 +205,7 @@ def compare(a: str | None, b: str | None) -> tuple[bool, str]:
             return False, "empty"
         if a == b:
             return True, "same spelling"
+        clock.start(LIMIT_S)
         x, y = _read(a), _read(b)
         if x.form is None or y.form is None:
             return x.form is y.form and x.text == y.text, "text"
@@ -204,6 +233,7 @@ def grade(solution: str, reference_answer: str) -> bool:
 def explain(a: str, b: str) -> str:
     """Verdict, path and both readings, as the command line prints them."""
     verdict, path = compare(a, b)
+    clock.start(math.inf)  # a person may wait for what was out of time
     lines = [f"{'equivalent' if verdict else 'not equivalent'}   ({path})"]
     for answer in (a, b):
         reading = _read(answer.strip()) if answer.strip() else Reading("", None, "empty")

@@ -182,6 +182,7 @@ def spell_interval(draw: Draw, value: tuple[Fraction, bool, Fraction, bool]) -> 
     forms = [f"{brackets[0]}{a},{b}{brackets[1]}", rf"\left{brackets[0]} {a}, {b} \right{brackets[1]}"]
     below, above = r"\le" if low_closed else "<", r"\leq" if high_closed else "<"
     forms += [f"{a} {below} x {above} {b}", rf"x \in {forms[0]}"]
+    forms.append(f"{'[' if low_closed else ']'}{a};{b}{']' if high_closed else '['}")
     return draw(st.sampled_from(forms))
 
 
@@ -231,6 +232,23 @@ def spell_plus_minus(draw: Draw, value: tuple[int, int]) -> str:
     root = rf"\sqrt{{{r}}}"
     both = draw(st.permutations([f"{a}+{root}", f"{a}-{root}"]))
     return draw(st.sampled_from([rf"{a} \pm {root}", rf"{a}\pm{root}", ", ".join(both), " and ".join(both)]))
+
+
+def spell_ratio(draw: Draw, value: tuple[int, int]) -> str:
+    """a : b, multiplied through; the second part never has two digits, or it might be a time of day."""
+    k = draw(st.sampled_from([1, 1, 100, 200]))
+    a, b = (k * n for n in value)
+    return draw(st.sampled_from([f"{a}:{b}", f"{a} : {b}", rf"{a}\colon {b}", f"{a} to {b}"]))
+
+
+def spell_labelled(draw: Draw, value: tuple[str, Fraction]) -> str:
+    """A choice with its value."""
+    inner = spell_member(draw, value[1])
+    label = f"({value[0]})"
+    label = draw(
+        st.sampled_from([label, rf"\textbf{{{label}}}\ ", rf"\text{{{label} }}", rf"\mathrm{{{label}}}"])
+    )
+    return f"{label} {inner}"
 
 
 def spell_based(draw: Draw, value: tuple[int, int]) -> str:
@@ -314,6 +332,16 @@ FAMILIES: dict[str, Family] = {
     ),
     "words": Family(st.sampled_from(_NAMES), spell_words, _other_of(_NAMES)),
     "choice": Family(st.sampled_from("ABCDE"), spell_choice, _other_of(list("ABCDE"))),
+    "ratio": Family(
+        st.tuples(st.integers(1, 40), st.integers(1, 9)).filter(lambda v: v[0] % v[1]),
+        spell_ratio,
+        lambda d, v: (v[0] + d(st.integers(1, 5)), v[1]),
+    ),
+    "labelled choice": Family(
+        st.tuples(st.sampled_from("ABCDE"), _rationals().filter(lambda v: v > 0)),
+        spell_labelled,
+        lambda d, v: (v[0], v[1] + d(st.integers(1, 5))),
+    ),
     "plus-minus": Family(
         st.tuples(_NONZERO, _RADICANDS), spell_plus_minus, lambda d, v: (v[0] + d(st.integers(1, 5)), v[1])
     ),

@@ -19,6 +19,7 @@ import math
 from fractions import Fraction
 
 from mathref.grading.poly import (
+    COSINES,
     HALF,
     ONE,
     PI,
@@ -32,7 +33,9 @@ from mathref.grading.poly import (
     TooHard,
     Undefined,
     add,
+    based,
     bits,
+    clock,
     constant,
     factorize,
     generator,
@@ -57,18 +60,27 @@ class Normalizer:
 
     def __init__(self) -> None:
         self.work = 0
+        self.looked = 0  # how much of the work was done when the clock was last looked at
         self.may_have_signs = True  # whether plus-minus signs are looked for
+        self.may_have_matrices = True  # whether matrices are
         self.used_numbers = False  # whether a verdict rests on numeric evaluation
+        self.undecided = False  # whether a question of calculus found no answer in time
         self.bound: dict[str, Poly] = {}  # values of summation variables
 
     def spend(self, amount: int) -> None:
+        """Charge work to the budget; TooHard when it is spent, whatever the machine."""
         self.work += amount
         if self.work > MAX_WORK:
             raise TooHard("work budget spent")
+        if self.work > self.looked + 500:
+            self.looked = self.work
+            clock.check()
 
     # -- products
     def mul(self, a: Poly, b: Poly) -> Poly:
         """a * b, reduced by the relations between generators."""
+        if len(b) == 1 and b.get(UNIT) == 1:
+            return a
         if len(a) * len(b) > 4 * MAX_TERMS:
             raise TooHard("too many terms")
         self.spend(len(a) * len(b))
@@ -126,6 +138,7 @@ class Normalizer:
             return (-c if power >= 2 else c), Fraction(power % 2) + exponent - whole, None
         if kind == "S" and whole > 0 and self.expandable(dict(gen[1]), whole):
             return c, exponent - whole, self.power(dict(gen[1]), Fraction(whole))
+        # sin^2 = 1 - cos^2 is applied in this direction only, which makes polynomials in both unique.
         if kind == "f" and gen[1] == "sin" and whole >= 2:
             cosine = self.function("cos", [dict(gen[2])])
             square = add(constant(1), self.mul(cosine, cosine), -1)
@@ -138,13 +151,13 @@ class Normalizer:
         return c, exponent, None
 
     def expandable(self, poly: Poly, n: int) -> bool:
+        """Whether poly^n has few enough terms to be multiplied out; else it stays a power of a sum."""
         terms = len(poly)
         return terms < 2 or (n <= 64 and math.comb(n + terms - 1, terms - 1) <= MAX_TERMS // 4)
 
     # -- powers
     def power(self, base: Poly, exponent: Rational) -> Poly:
         """base to a rational power."""
-        exponent = Fraction(exponent)
         if not exponent:
             if not base:
                 raise Undefined("0^0")
@@ -155,6 +168,7 @@ class Normalizer:
             return {}
         if exponent == 1:
             return base
+        exponent = Fraction(exponent)
         if len(base) == 1:
             ((mono, coefficient),) = base.items()
             return self.power_of_term(mono, coefficient, exponent)
@@ -168,6 +182,7 @@ class Normalizer:
                 return result
         elif exponent.denominator == 2 and (root := self.denest(base)) is not None:
             return self.power(root, exponent * 2)
+        # A sum is named by its primitive part: sqrt(8x + 4) and 2 sqrt(2x + 1) meet there.
         content, primitive = self.content(base, signed=exponent.denominator == 1)
         opaque: Poly = {UNIT: 1}
         _, rest, factor = self.reduce(("S", key(primitive)), exponent, 1)
@@ -177,6 +192,7 @@ class Normalizer:
         return self.mul(self.power(content, exponent), opaque)
 
     def power_of_term(self, mono: Mono, coefficient: Rational, exponent: Fraction) -> Poly:
+        """Factor by factor; roots of products of variables split (see Conventions above)."""
         if mono:
             result = self.power_of_number(coefficient, exponent)
             for gen, e in mono:
@@ -188,6 +204,8 @@ class Normalizer:
         """A rational to a rational power: exact, or primes under a root."""
         if base == 1:
             return constant(1)
+        if exponent == -1 and isinstance(base, int) and base:
+            return constant(Fraction(1, base))
         if exponent.denominator == 1 and bits(base) * abs(exponent) <= MAX_BITS:
             return constant(Fraction(base) ** int(exponent))
         result = constant(1)
@@ -208,6 +226,7 @@ class Normalizer:
         return result
 
     def power_of_generator(self, gen: Gen, e: Fraction, exponent: Fraction) -> Poly:
+        """(gen^e)^exponent, with |x| where an even power meets an even root."""
         total = e * exponent
         if exponent.denominator % 2 == 0 and e.denominator == 1 and e.numerator % 2 == 0 and gen[0] in "sSf":
             if total.denominator > 1 or total.numerator % 2:  # (x^2)^(1/2) = |x|
@@ -218,6 +237,16 @@ class Normalizer:
         c, rest, factor = self.reduce(gen, total, 1)
         result: Poly = {frozenset(((gen, rest),)) if rest else UNIT: c}
         return self.mul(result, factor) if factor is not None else result
+
+    def times_power(self, poly: Poly, gen: Gen, by: Fraction) -> Poly:
+        """poly * gen^by; a sum that is no longer in a denominator is multiplied out."""
+        result: Poly = {}
+        for mono, coefficient in poly.items():
+            rest = frozenset(pair for pair in mono if pair[0] != gen)
+            exponent = dict(mono).get(gen, Fraction(0)) + by
+            factor = self.power_of_generator(gen, ONE, exponent) if exponent else constant(1)
+            result = add(result, self.mul({rest: coefficient}, factor))
+        return result
 
     def content(self, poly: Poly, signed: bool) -> tuple[Poly, Poly]:
         """(c, p) with poly = c * p, p with coprime integer coefficients; where a sign may move, p leads
@@ -249,6 +278,7 @@ class Normalizer:
 
     @staticmethod
     def is_square_root(gen: Gen, exponent: Fraction) -> bool:
+        """Whether a conjugate exists that takes this factor out of a denominator; i counts as one."""
         return (gen == I and exponent == 1) or (gen[0] in ("p", "S") and exponent == HALF)
 
     def denest(self, poly: Poly) -> Poly | None:
@@ -311,7 +341,9 @@ class Normalizer:
                     return self.power(
                         dict(argument) if isinstance(argument, frozenset) else constant(argument), c
                     )
-        return generator(("X", gen, power), c % 2 if gen == ("c", "-1") and c.denominator == 1 else c)
+        if gen == ("c", "-1") and c.denominator == 1:  # n counts as whole in (-1)^n
+            c %= 2
+        return generator(("X", gen, power), c) if c else constant(1)
 
     def unit_circle(self, turn: Fraction) -> Poly:
         """e^(i pi turn) = cos(pi turn) + i sin(pi turn)."""
@@ -325,9 +357,9 @@ class Normalizer:
         q = 2 - q if q > 1 else q
         if q > HALF:
             return scale(self.cos_pi(1 - q), -1)
-        if q in _COSINES:
+        if q in COSINES:
             result: Poly = {}
-            for radicand, coefficient in _COSINES[q]:
+            for radicand, coefficient in COSINES[q]:
                 result = add(result, scale(self.power_of_number(radicand, HALF), coefficient))
             return result
         return generator(("f", "cos", key({frozenset(((PI, ONE),)): q})))
@@ -343,6 +375,7 @@ class Normalizer:
             rest, turn = angle, Fraction(0)
         if name == "sin":  # sin(r + t) = cos(r + t - 1/2)
             turn -= HALF
+        # cos(-u) = cos(u): of u and -u the one whose first term is positive names the value.
         flip = min(rest.items(), key=order)[1] < 0
         rest, turn = (scale(rest, -1), -turn) if flip else (rest, turn)
         quarter = int(2 * turn) % 4  # cos(r + quarter/2 pi): cos, -sin, -cos, sin
@@ -397,8 +430,8 @@ class Normalizer:
                 result = add(result, self.of(part))
             return result
         if kind == "mul":
-            result = constant(1)
-            for part in node[1]:
+            result = self.of(node[1][0])
+            for part in node[1][1:]:
                 result = self.mul(result, self.of(part))
             return result
         if kind == "pow":
@@ -415,7 +448,7 @@ class Normalizer:
         if kind == "call":
             return generator(("call", node[1], *(key(self.of(part)) for part in node[2])))
         if kind == "based":
-            return self.based(node[1], node[2])
+            return based(node[1], node[2])
         if kind in ("sum", "prod"):
             from mathref.grading import functions
 
@@ -425,15 +458,6 @@ class Normalizer:
 
             return calculus.evaluate(self, node)
         raise TypeError(f"{kind} is not a scalar")
-
-    @staticmethod
-    def based(digits: str, base: int) -> Poly:
-        """A numeral to a base is its own generator: 204_5 is not 204; equal values in two bases are equal."""
-        try:
-            whole, _, part = digits.partition(".")
-            return generator(("based", Fraction(int(whole + part, base), base ** len(part))))
-        except ValueError:
-            raise Undefined("digit not below its base") from None
 
     # -- comparison
     def difference_is_zero(self, a: Poly, b: Poly) -> bool:
@@ -470,27 +494,7 @@ class Normalizer:
                     lowest[gen] = min(exponent, lowest.get(gen, exponent))
         try:
             for gen, exponent in lowest.items():
-                cleared: Poly = {}
-                for mono, coefficient in poly.items():
-                    rest = frozenset(pair for pair in mono if pair[0] != gen)
-                    raised = dict(mono).get(gen, Fraction(0)) - exponent
-                    factor = self.power_of_generator(gen, ONE, raised) if raised else constant(1)
-                    cleared = add(cleared, self.mul({rest: coefficient}, factor))
-                poly = cleared
+                poly = self.times_power(poly, gen, -exponent)
         except TooHard:
             return None
         return poly
-
-
-# cos(pi q) for 0 <= q <= 1/2 as sums of coefficient * sqrt(radicand).
-_COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
-    Fraction(0): ((1, ONE),),
-    Fraction(1, 12): ((6, ONE / 4), (2, ONE / 4)),
-    Fraction(1, 6): ((3, HALF),),
-    Fraction(1, 5): ((5, ONE / 4), (1, ONE / 4)),
-    Fraction(1, 4): ((2, HALF),),
-    Fraction(1, 3): ((1, HALF),),
-    Fraction(2, 5): ((5, ONE / 4), (1, -ONE / 4)),
-    Fraction(5, 12): ((6, ONE / 4), (2, -ONE / 4)),
-    HALF: (),
-}

@@ -9,13 +9,14 @@ answer is text and equals only its own spelling.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Hashable
 from fractions import Fraction
 
 from mathref.grading import functions, realsets
 from mathref.grading import poly as polys
 from mathref.grading.algebra import Normalizer
-from mathref.grading.forms import Form, distinct, scalar
+from mathref.grading.forms import Form, distinct, lowest_terms, scalar
 from mathref.grading.poly import INF, Poly, TooHard, Undefined, add, constant
 from mathref.grading.syntax import Node, num
 
@@ -29,9 +30,12 @@ def build(n: Normalizer, node: Node) -> Form:
     if variants[0] is not node or len(variants) > 1:
         return _collection(n, "list", variants, ",") if len(variants) > 1 else build(n, variants[0])
     handler = _BUILDERS.get(node[0])
-    if handler is not None:
-        return handler(n, node)
-    rows = matrix(n, node)
+    return handler(n, node) if handler is not None else _value(n, node)
+
+
+def _value(n: Normalizer, node: Node) -> Form:
+    """A matrix or a scalar."""
+    rows = matrix(n, node) if n.may_have_matrices else None
     if rows is not None:
         return Form("matrix", tuple(tuple(scalar(cell) for cell in row) for row in rows))
     return scalar(n.of(node))
@@ -55,6 +59,7 @@ def signs(node: Node) -> list[Node]:
 
 
 def _count_signs(node: object) -> tuple[int, bool]:
+    r"""(number of plus-minus signs in a tree, whether one of them is \mp)."""
     if not isinstance(node, tuple) or not node:
         return 0, False
     own = (1, node[1] == -1) if node[0] == "pm" else (0, False)
@@ -63,6 +68,7 @@ def _count_signs(node: object) -> tuple[int, bool]:
 
 
 def _with_signs(node: object, choice: object) -> Node:
+    """The tree with one choice for each sign, in the order in which they stand."""
     if not isinstance(node, tuple) or not node:
         return node
     if node[0] == "pm":
@@ -74,6 +80,7 @@ def _with_signs(node: object, choice: object) -> Node:
 
 # ---------------------------------------------------------------- collections
 def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], conjunction: str) -> Form:
+    """Members of a list or set; inequalities in one variable become one set of reals."""
     if len(nodes) > MAX_MEMBERS:
         raise TooHard("too many members")
     items: list[Form] = []
@@ -132,18 +139,43 @@ def _tuple(n: Normalizer, node: Node) -> Form:
 
 
 def _ratio(n: Normalizer, node: Node) -> Form:
-    return Form("ratio", tuple(build(n, part) for part in node[1]))
+    """A ratio in lowest terms, unless it is spelled like a time of day."""
+    parts = tuple(build(n, part) for part in node[1])
+    return Form("time", parts) if node[2] else lowest_terms(n, Form("ratio", parts))
 
 
 def _clock(n: Normalizer, node: Node) -> Form:
     return Form("clock", (build(n, node[1]),), node[2])
 
 
+def _choice(n: Normalizer, node: Node) -> Form:
+    return Form("choice", (build(n, node[2]),), node[1])
+
+
+def _product(n: Normalizer, node: Node) -> Form:
+    """A product, unless it is a point with its name, P(1,2)."""
+    name, point = node[1][0], node[1][-1]
+    if len(node[1]) == 2 and point[0] == "tuple" and point[1:3] == ("(", ")"):
+        if name[0] == "sym" and len(name[1]) == 1 and name[1].isupper():
+            return Form("assign", (build(n, point), None), name)
+    return _value(n, node)
+
+
+def _sum(n: Normalizer, node: Node) -> Form:
+    r"""A sum, unless a set is taken away: \mathbb{R} - \{1\}."""
+    last = node[1][-1]
+    if len(node[1]) == 2 and last[0] == "mul" and last[1][0] == num(-1) and last[1][1][0] == "set":
+        return _setop(n, ("setop", "setminus", node[1][0], last[1][1]))
+    return _value(n, node)
+
+
 def _cases(n: Normalizer, node: Node) -> Form:
+    """A piecewise definition: its rows in any order, each a pair of value and condition."""
     return Form("cases", tuple(Form("tuple", tuple(build(n, cell) for cell in row), "&") for row in node[1]))
 
 
 def _setop(n: Normalizer, node: Node) -> Form:
+    """Union, intersection or difference; of sets that are not real sets only unions are known."""
     a, b = build(n, node[2]), build(n, node[3])
     left, right = realsets.of(n, a), realsets.of(n, b)
     if left is None or right is None:
@@ -170,6 +202,7 @@ def _congruence(n: Normalizer, node: Node) -> Form:
     else:
         difference = n.of(chain)
     remainder = Fraction(difference.pop(polys.UNIT, 0)) % modulus
+    # -x = 4 (mod 7) says the same as x = 3: of the two spellings the one with a positive term stays.
     if any(bool(c < 0) for c in difference.values()) and len(difference) == 1:
         difference, remainder = polys.scale(difference, -1), -remainder % modulus
     return Form("congruence", (scalar(add(difference, constant(remainder))),), modulus)
@@ -216,6 +249,7 @@ def _inverse(n: Normalizer, rows: list[list[Poly]]) -> list[list[Poly]]:
 
 
 def _matrix_product(n: Normalizer, node: Node) -> list[list[Poly]] | None:
+    """Numbers and matrices in their order, since matrices do not commute."""
     factor, result = constant(1), None
     parts = [matrix(n, part) for part in node[1]]
     if all(part is None for part in parts):
@@ -240,6 +274,7 @@ def _total(cells: tuple[Poly, ...]) -> Poly:
 
 
 def _times(n: Normalizer, a: list[list[Poly]], b: list[list[Poly]]) -> list[list[Poly]]:
+    """The product of two matrices."""
     if len(a[0]) != len(b):
         raise Undefined("product of unlike matrices")
     columns = list(zip(*b, strict=True))
@@ -294,11 +329,14 @@ def _name(node: Node) -> Hashable:
 
 
 def _mentions(node: object, name: Hashable) -> bool:
+    """Whether a tree contains another, so that x = x + 1 is no assignment."""
     return node == name or (isinstance(node, tuple) and any(_mentions(part, name) for part in node))
 
 
 def _equality(n: Normalizer, sides: list[Node]) -> Form:
+    """An assignment where one side is a name, arithmetic where no side has unknowns, else an equation."""
     first, last = sides[0], sides[-1]
+    # 5 = x is read as x = 5, but only a plain name counts there: in 10 = |AB| the bars may be arithmetic.
     for left, right in ((first, last), (last, first)):
         name = _name(left)
         if name is not None and (name[0] == "tuple" or not _mentions(right, name)):
@@ -308,6 +346,8 @@ def _equality(n: Normalizer, sides: list[Node]) -> Form:
                 except (TypeError, TooHard, Undefined):
                     equation = None
                 return Form("assign", (build(n, right), equation), name)
+    if last[0] == "matrix" and first[0] == "pow" and first[1][0] == "sym":  # A^{-1} = ...
+        return Form("assign", (build(n, last), None), first)
     left, right = build(n, first), build(n, last)
     if left.kind == right.kind == "scalar":
         if not _symbols(left.parts[0]) and not _symbols(right.parts[0]):
@@ -355,6 +395,7 @@ def _monic(n: Normalizer, poly: Poly) -> Poly:
 
 
 def _membership(n: Normalizer, parts: list) -> Form:
+    """x in a set of numbers says x = 1, 2; in a set of reals it is a condition on x."""
     name, container = _name(parts[0]), build(n, parts[2])
     if name is None:
         raise TooHard("membership of an expression")
@@ -374,6 +415,7 @@ def _inequality(n: Normalizer, parts: list) -> Form:
         if operator in (">", ">="):
             difference, operator = polys.scale(difference, -1), operator.replace(">", "<")
         pieces.append((difference, operator))
+    # In one unknown the solutions are the meaning; in several the inequality itself is, up to a factor.
     unknowns = set().union(*(_symbols(difference) for difference, _ in pieces))
     if len(unknowns) == 1:
         unknown = unknowns.pop()
@@ -394,16 +436,22 @@ def _inequality(n: Normalizer, parts: list) -> Form:
 
 
 def _symbol(n: Normalizer, node: Node) -> Form:
+    """The reals, or an unknown."""
     return Form("reals", realsets.EVERYTHING) if node[1] == r"\mathbb{R}" else scalar(n.of(node))
 
 
 def _text(n: Normalizer, node: Node) -> Form:
+    """Words; a few of them name sets of reals."""
     if node[1] in ("all real numbers", "all reals", "all real values"):
         return Form("reals", realsets.EVERYTHING)
+    if match := re.fullmatch(r"all real (?:numbers|values) except (- )?(\d{1,9})", node[1]):
+        point = constant(int(match.group(2)) * (-1 if match.group(1) else 1))
+        return Form("reals", realsets.complement(n, ((point, True, point, True),)))
     return Form("text", (node[1],))
 
 
 _BUILDERS = {
     **{"list": _list, "set": _set, "tuple": _tuple, "ratio": _ratio, "clock": _clock, "cases": _cases},
     **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text, "sym": _symbol},
+    **{"choice": _choice, "mul": _product, "add": _sum},
 }

@@ -2,10 +2,12 @@
 be killed.
 
 Paper: section 9; the only place of the grader where sympy is used.
-Choices: everything else in the grader is bounded by construction, sympy is not (its simplifications may never
-return, inside C loops at that), so it runs behind pipes in `python -c "... worker ..."`: a hard wall-clock
-limit that holds in any thread and on any platform, a memory limit, a fresh worker after every kill. No signal
-is used, nothing is pickled, and the importing program is not run again, whatever its main module looks like.
+Choices: what `closed.py` cannot do is asked of sympy. Everything else in the grader is bounded by
+construction, sympy is not (its simplifications may never return, inside C loops at that), so it runs behind
+pipes in `python -c "... worker ..."`: a hard wall-clock limit that holds in any thread and on any platform, a
+memory limit, a fresh worker after every kill. No signal is used, nothing is pickled, and the importing
+program is not run again, whatever its main module looks like. A worker starts in a thread of its own: a
+question that it is not ready for in time stays undecided, is counted, and may be asked again.
 """
 
 from __future__ import annotations
@@ -19,18 +21,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
+from mathref.grading import closed
 from mathref.grading.algebra import Normalizer
 from mathref.grading.latex import parse
 from mathref.grading.lexer import clean
-from mathref.grading.poly import Poly, TooHard, generator, key
+from mathref.grading.poly import Poly, TooHard, clock, generator, key
 from mathref.grading.syntax import Node, ParseError
 
-LIMIT_S = 1.2  # wall clock of one question
-START_LIMIT_S = 6.0  # of the worker's start, paid once by the first question of a process
+LIMIT_S = 1.2  # wall clock of one question, and of all questions of one comparison
+RESERVE_S = 0.5  # of the comparison's time, which is left to it after the last question
+MAX_ATTEMPTS = 2  # after so many timeouts a question counts as one without an answer
 MAX_REMEMBERED = 512
 
 _COMMAND = (
@@ -45,21 +49,37 @@ class Worker:
     def __init__(self) -> None:
         self.owner = os.getpid()
         self.ready = False
+        self.closed = False
+        self.process: subprocess.Popen[str] | None = None
         self.lines: queue.Queue[str] = queue.Queue()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _COMMAND, json.dumps(sys.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-        self._write('"ready?"')
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        """Start the process, then move its lines to a queue.
+
+        On a loaded machine the start alone takes seconds, and a read from a queue has a time limit even where
+        select() takes no pipes.
+        """
+        with contextlib.suppress(ValueError, OSError):
+            process = self.process = subprocess.Popen(
+                [sys.executable, "-c", _COMMAND, json.dumps(sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+            if self.closed:  # while it was starting
+                self.close()
+            assert process.stdout is not None
+            for line in process.stdout:
+                self.lines.put(line)
+        self.lines.put("")  # end of file
 
     def _write(self, question: str) -> None:
-        assert self.process.stdin is not None
+        """Send one line; EOFError when nobody reads it any more."""
+        assert self.process is not None and self.process.stdin is not None
         try:
             self.process.stdin.write(question + "\n")
             self.process.stdin.flush()
@@ -67,6 +87,7 @@ class Worker:
             raise EOFError from None
 
     def _line(self, limit_s: float) -> str:
+        """Wait for one line; TimeoutError past the limit, EOFError at the end of the output."""
         try:
             line = self.lines.get(timeout=max(0.0, limit_s))
         except queue.Empty:
@@ -81,14 +102,6 @@ class Worker:
             self._line(limit_s)
             self.ready = True
 
-    def _read(self) -> None:
-        """Move lines to a queue: a read with a time limit that also works where select() takes no pipes."""
-        assert self.process.stdout is not None
-        with contextlib.suppress(ValueError, OSError):
-            for line in self.process.stdout:
-                self.lines.put(line)
-        self.lines.put("")  # end of file
-
     def ask(self, question: str, limit_s: float) -> str:
         """The answer line; TimeoutError past the limit, EOFError when the worker is gone."""
         self._write(question)
@@ -96,7 +109,8 @@ class Worker:
 
     def close(self) -> None:
         """Kill the process and reap it; a no-op in a forked child, to which it does not belong."""
-        if self.owner != os.getpid():
+        self.closed = True
+        if self.owner != os.getpid() or self.process is None:
             return
         with contextlib.suppress(OSError):
             self.process.kill()
@@ -110,7 +124,8 @@ class Worker:
 
 _lock = threading.Lock()
 _worker: Worker | None = None
-_remembered: OrderedDict[str, str] = OrderedDict()
+_remembered: dict[str, str] = {}  # oldest first
+_attempts: Counter[str] = Counter()  # timeouts of a question so far
 timeouts = 0  # questions given up on since the start; a timeout is "not equal", counted and never raised
 
 
@@ -133,36 +148,42 @@ def close_worker() -> None:
         worker.close()
 
 
-def _ask(question: str) -> str:
-    """The worker's answer, remembered; the empty string when there is none within the limits."""
+def _ask(question: str) -> str | None:
+    """The worker's answer, remembered; None when there is none in time."""
     global _worker, timeouts
     if question in _remembered:
         return _remembered[question]
-    start = time.monotonic()
-    if not _lock.acquire(timeout=LIMIT_S):
+    end = min(time.monotonic() + LIMIT_S, clock.wall - RESERVE_S)
+    if not _lock.acquire(timeout=max(0.0, end - time.monotonic())):
         timeouts += 1
-        return ""
+        return None
     try:
         if _worker is None:
             _worker = Worker()
-        if not _worker.ready:
-            _worker.wait_until_ready(START_LIMIT_S)
-            start = time.monotonic()
-        answer = _worker.ask(question, LIMIT_S - (time.monotonic() - start)).strip()
-    except (TimeoutError, EOFError, OSError) as error:
+        _worker.wait_until_ready(end - time.monotonic())
+        if end - time.monotonic() < LIMIT_S / 2:  # a timeout now would say nothing about the question
+            timeouts += 1
+            return None
+        answer = _worker.ask(question, end - time.monotonic()).strip()
+    except (TimeoutError, EOFError) as error:
         timeouts += 1
+        # A worker that is not ready keeps starting; one that is gone or overdue is replaced at once.
         if isinstance(error, TimeoutError) and _worker is not None and not _worker.ready:
-            return ""  # the question is not to blame: ask again next time
+            return None  # it goes on starting
         close_worker()
-        with contextlib.suppress(OSError, EOFError):
-            _worker = Worker()  # its start overlaps with whatever the caller does next
+        _worker = Worker()
+        _attempts[question] += 1
+        if _attempts[question] < MAX_ATTEMPTS:
+            return None
         answer = "null"
     finally:
         _lock.release()
     _remembered[question] = answer
-    while len(_remembered) > MAX_REMEMBERED:
-        with contextlib.suppress(KeyError):
-            _remembered.popitem(last=False)
+    _attempts.pop(question, None)
+    for memory in (_remembered, _attempts):
+        while len(memory) > MAX_REMEMBERED:
+            with contextlib.suppress(KeyError, StopIteration, RuntimeError):
+                memory.pop(next(iter(memory)))
     return answer
 
 
@@ -173,16 +194,23 @@ def _plain(node: Any) -> Any:
     return [_plain(part) for part in node] if isinstance(node, tuple) else node
 
 
+def _beyond_sympy(node: Any) -> bool:
+    """Whether f(x), F_{n-1} or a numeral to a base stands in a tree, which sympy knows no more about."""
+    own = isinstance(node, tuple) and node[:1] in (("call",), ("based",))
+    return own or (isinstance(node, tuple) and any(map(_beyond_sympy, node)))
+
+
 def closed_form(n: Normalizer, node: Node) -> Poly | None:
     """The normal form of what sympy makes of a limit, integral, derivative, sum or product; None
     without one.
     """
     n.spend(12_000)  # at most three questions in one comparison
-    if n.bound:
+    if n.bound or _beyond_sympy(node):
         return None
     line = _ask(json.dumps(_plain(node)))
-    if not line:  # the machine is busy: not equal this time, and nothing is remembered
-        raise TimeoutError("the worker is not available")
+    if line is None:
+        n.undecided = True
+        return None
     answer = json.loads(line)
     if isinstance(answer, str):
         try:
@@ -196,8 +224,10 @@ def evaluate(n: Normalizer, node: Node) -> Poly:
     """The normal form of a limit, integral or derivative; an opaque generator when sympy finds none in
     time.
     """
-    closed = closed_form(n, node)
-    return _opaque(n, node) if closed is None else closed
+    for source in (closed.closed_form, closed_form):
+        if (value := source(n, node)) is not None:
+            return value
+    return _opaque(n, node)
 
 
 def _opaque(n: Normalizer, node: Node) -> Poly:

@@ -1,4 +1,4 @@
-r"""Operands with a name: number words, fractions, roots, functions, sums, limits, matrices, sets.
+r"""Operands with a name: fractions, roots, functions, sums, limits, matrices, sets; labels and times of day.
 
 Paper: section 9.
 Choices: one function for each construct, called by the parser with itself behind the name of the command.
@@ -7,11 +7,12 @@ Choices: one function for each construct, called by the parser with itself behin
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathref.grading.lexer import LOOK_AHEAD, Token
 from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
-from mathref.grading.vocabulary import FRACTION_WORDS, FUNCTIONS, MULTIPLIERS, NUMBER_WORDS, SYMBOL_COMMANDS
+from mathref.grading.vocabulary import FUNCTIONS, SYMBOL_COMMANDS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
@@ -19,30 +20,40 @@ if TYPE_CHECKING:
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
 
 
-def number_words(p: Parser) -> Node:
-    """`one hundred twenty-three`, `two thirds`."""
-    if not p.number_word_ahead():
-        raise ParseError("a word where an operand was expected")
-    if p.peek().text in ("negative", "minus"):
-        p.index += 1
-        return neg(number_words(p))
-    total, group = 0, 0
-    while p.peek().kind == "word" and (p.number_word_ahead() or p.peek().text in MULTIPLIERS):
-        word = p.next().text
-        if word in NUMBER_WORDS:
-            group += NUMBER_WORDS[word]
-        elif word == "hundred":
-            group *= 100
-        else:
-            total, group = total + group * MULTIPLIERS[word], 0
-        if p.at("-") and p.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
-            p.index += 1
-        if p.peek().text == "and" and p.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:
-            p.index += 1
-    value = num(total + group)
-    if p.peek().kind == "word" and p.peek().text in FRACTION_WORDS:
-        return divide(value, num(FRACTION_WORDS[p.next().text]))
-    return value
+def choice_label(p: Parser) -> str | None:
+    r"""Consume the label of a multiple-choice answer that goes on: `\textbf{(A)}\ 5`, `(A) 5`, `A) 5`.
+
+    Without a style of its own the label has to stand apart, or it would be a factor: (A)(x+1).
+    """
+    start = 1 if p.tokens[0][1] == "(" else 0
+    letter, end = p.peek(start), start + 1
+    if letter.kind not in ("let", "word") or letter.text not in ("A", "B", "C", "D", "E"):
+        return None
+    if p.peek(end).text != ")" and (start or p.peek(end).text != "."):
+        return None
+    end += 1
+    following = p.peek(end)
+    if following.kind == "end" or (letter.kind == "let" and not following.spaced):
+        return None
+    if following.kind == "op" and following.text not in ("(", "[", "|", "{"):
+        if following.text != "-" or p.peek(end + 1).spaced:
+            return None
+    if following.kind == "cmd" and following.text not in PRIMARY_COMMANDS:
+        return None
+    p.index = end
+    return letter.text
+
+
+def time_of_day(p: Parser, start: int) -> bool:
+    """Whether the tokens from there on are spelled like 3:30 or 12:05:10."""
+    texts = [token.text for token in p.tokens[start : p.index]]
+    return (
+        texts[1::2] == [":"] * (len(texts) // 2)
+        and all(text.isdigit() for text in texts[::2])
+        and all(len(text) == 2 and text < "60" for text in texts[2::2])
+        and len(texts[0]) <= 2
+        and len(texts) <= 5
+    )
 
 
 def function(p: Parser, name: str) -> Node:
@@ -86,11 +97,14 @@ def fraction(p: Parser) -> Node:
         if variable.kind == "let" and p.peek(6).text == "}":
             p.index += 7
             return ("diff", variable.text, p.term())
-    top = p.argument()
-    return divide(top, p.argument())
+    top, bottom = p.argument(), p.argument()
+    if top[0] == bottom[0] == "num" and bottom[1]:
+        return num(Fraction(top[1], bottom[1]))
+    return divide(top, bottom)
 
 
 def root(p: Parser) -> Node:
+    r"""\sqrt with an optional degree in brackets."""
     degree = None
     if p.take("["):
         degree = p.nested(p.sum)
@@ -125,6 +139,7 @@ def big_operator(p: Parser, kind: str) -> Node:
 
 
 def limit(p: Parser) -> Node:
+    r"""\lim_{x \to a}; the body is the product that follows."""
     p.expect("_")
     p.expect("{")
     variable = p.next().text
@@ -189,10 +204,12 @@ def environment(p: Parser) -> Node:
 
 
 def cell(p: Parser) -> Node:
+    """One entry of a matrix or of a piecewise definition; there the last words are a condition."""
     if p.peek().kind == "word":
         words = []
         while p.peek().kind == "word":
             words.append(p.next().text)
+        p.take(",", ".", ";")
         if p.at("&", "\\", "end"):
             return ("text", " ".join(words))
     node = p.chain()
@@ -201,6 +218,7 @@ def cell(p: Parser) -> Node:
 
 
 def between(p: Parser, closing: str, name: str) -> Node:
+    r"""What stands between a pair of bars that are commands, such as \lfloor and \rfloor."""
     node = p.sum()
     p.expect(closing)
     return ("fn", name, (node,))
@@ -211,7 +229,9 @@ def braces(p: Parser) -> Node:
     if p.take("}"):
         return ("set", ())
     p.in_set_builder = True
+    p.bars = 1  # in {x|x>2} the bar ends the first part
     first = p.chain()
+    p.bars = 0
     p.in_set_builder = False
     if p.take("mid", "|", ":"):
         condition = p.answer()
@@ -237,7 +257,13 @@ def line(p: Parser) -> Node:
 
 
 def blackboard(p: Parser) -> Node:
+    r"""\mathbb{R}, and its halves \mathbb{R}^+ and \mathbb{R}^-."""
     name = p.argument()
+    sign = p.peek(2) if p.peek(1).text == "{" else p.peek(1)
+    if name == ("sym", "R") and p.at("^") and sign.text in ("+", "-"):
+        p.index += 4 if p.peek(1).text == "{" else 2
+        low, high = (num(0), ("const", "inf")) if sign.text == "+" else (neg(("const", "inf")), num(0))
+        return ("tuple", "(", ")", (low, high))
     return ("sym", f"\\mathbb{{{name[1]}}}") if name[0] == "sym" else name
 
 

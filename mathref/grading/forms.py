@@ -35,6 +35,19 @@ def scalar(poly: Poly) -> Form:
     return Form("scalar", (poly,))
 
 
+def _letter(name: Hashable) -> Form:
+    """The form of a single letter, as the answer A to a multiple-choice question has it."""
+    return scalar(polys.generator(("s", name)))
+
+
+def lowest_terms(n: Normalizer, ratio: Form) -> Form:
+    """The ratio divided by its first part, so that 2:4 and 1:2 are one."""
+    if any(part.kind != "scalar" for part in ratio.parts) or not ratio.parts[0].parts[0]:
+        return ratio._replace(kind="ratio")
+    factor = n.inverse(ratio.parts[0].parts[0])
+    return Form("ratio", tuple(scalar(n.mul(part.parts[0], factor)) for part in ratio.parts))
+
+
 # ---------------------------------------------------------------- the relation
 def same(n: Normalizer, a: Form, b: Form) -> bool:
     """Whether two forms are the same answer; symmetric by construction."""
@@ -42,7 +55,11 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         return _same_kind(n, a, b)
     if a.kind > b.kind:  # the coercions below are written for one order of the pair
         a, b = b, a
+    if "choice" in (a.kind, b.kind):
+        choice, other = (a, b) if a.kind == "choice" else (b, a)
+        return other == _letter(choice.name) or same(n, choice.parts[0], other)
     pair = (a.kind, b.kind)
+    # y = 2x + 3 meets 2x - y + 3 = 0 as the equation that it also is.
     if pair == ("assign", "equation"):
         return a.parts[1] is not None and same(n, a.parts[1], b)
     if (
@@ -52,13 +69,22 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         and b.name is None
     ):
         return same(n, a.parts[0], b)
+    for collection, other in ((a, b), (b, a)):  # {5} and 5,5 are 5
+        if collection.kind in ("list", "set") and other.kind not in ("list", "set", "reals"):
+            members = distinct(n, values(collection))
+            if len(members) == 1:
+                return same(n, members[0], other)
     if pair == ("list", "set"):
         return same_members(n, distinct(n, values(a)), b.parts)
+    # x = 1, y = 2 may answer for the point (1, 2), and so may 1, 2; the order then counts.
     if pair == ("list", "tuple") and b.name == "()":
         members = values(a)
         return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
-    if pair == ("scalar", "set"):
-        return len(b.parts) == 1 and same(n, a, b.parts[0])
+    if pair == ("ratio", "time"):  # 10:30 may be either
+        return _same_kind(n, a, lowest_terms(n, b))
+    # The last resort for whatever denotes a set of reals on both sides: (0,1) and 0 < x < 1.
+    if pair == ("list", "reals"):
+        a = Form("set", distinct(n, values(a)))
     if "reals" in pair:
         sets = realsets.of(n, a), realsets.of(n, b)
         return sets[0] is not None and sets[1] is not None and realsets.same(n, *sets)
@@ -66,6 +92,7 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
 
 
 def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
+    """Two forms of one kind, member by member; what has an order keeps it."""
     if a.kind in ("scalar", "equation"):
         return n.difference_is_zero(a.parts[0], b.parts[0])
     if a.kind == "text":
@@ -168,7 +195,9 @@ def form_key(form: Form) -> Hashable | None:
     """
     if form.kind == "scalar":
         return polys.canonical(form.parts[0])
-    if form.kind in ("assign", "relation", "cases") or (form.kind == "reals" and form.name is not None):
+    if form.kind in ("assign", "relation", "cases", "choice", "time") or (
+        form.kind == "reals" and form.name is not None
+    ):
         return None
     if form.kind == "text":
         return ("text", form.parts[0])
@@ -186,7 +215,8 @@ def form_key(form: Form) -> Hashable | None:
     if None in keys:
         return None
     if form.kind in ("list", "set"):
-        return keys[0] if len(set(keys)) == 1 else ("members", frozenset(keys))
+        alone = len(set(keys)) == 1 and form.parts[0].kind not in ("set", "list")  # {{}} is not {}
+        return keys[0] if alone else ("members", frozenset(keys))
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))
     return (form.kind, form.name, keys)

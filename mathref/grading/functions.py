@@ -43,6 +43,7 @@ def apply(n: Normalizer, name: str, arguments: list[Poly]) -> Poly:
 
 
 def _opaque(name: str, *arguments: Poly) -> Poly:
+    """A function value that stays what it is; `numeric.py` may still tell two of them apart."""
     return generator(("f", name, *(key(argument) for argument in arguments)))
 
 
@@ -120,6 +121,7 @@ def _arc(name: str, forward: str) -> Callable[[Normalizer, Poly], Poly]:
     def evaluate(n: Normalizer, value: Poly) -> Poly:
         angle = numeric.real_value(_opaque(name, value))
         if angle is not None:
+            # The float only proposes an angle; whether its sine is the value is decided exactly.
             turn = Fraction(round(angle / math.pi * 60), 60)
             exact: Poly = {frozenset(((PI, ONE),)): turn} if turn else {}
             try:
@@ -133,6 +135,8 @@ def _arc(name: str, forward: str) -> Callable[[Normalizer, Poly], Poly]:
 
 
 def _hyperbolic(sign: int) -> Callable[[Normalizer, Poly], Poly]:
+    """(e^x + sign e^-x) / 2."""
+
     def evaluate(n: Normalizer, x: Poly) -> Poly:
         both = add(n.exponential(generator(E), x), n.exponential(generator(E), scale(x, -1)), sign)
         return scale(both, HALF)
@@ -141,6 +145,7 @@ def _hyperbolic(sign: int) -> Callable[[Normalizer, Poly], Poly]:
 
 
 def _factorial(n: Normalizer, body: Poly, step: int = 1) -> Poly:
+    """n! or n!!; beyond MAX_FACTORIAL or of an unknown it stays opaque."""
     value = integer(body)
     if value is None or value > MAX_FACTORIAL:
         return _opaque("fact" if step == 1 else "fact2", body)
@@ -151,6 +156,7 @@ def _factorial(n: Normalizer, body: Poly, step: int = 1) -> Poly:
 
 
 def _binomial(n: Normalizer, top: Poly, bottom: Poly) -> Poly:
+    """Of whole numbers by its value, of an unknown over a small k as a polynomial."""
     a, k = integer(top), integer(bottom)
     if a is not None and k is not None and a >= 0:
         if a > MAX_FACTORIAL and min(k, a - k) > 60:
@@ -165,6 +171,8 @@ def _binomial(n: Normalizer, top: Poly, bottom: Poly) -> Poly:
 
 
 def _integers(name: str, combine: Callable[..., int]) -> Callable[..., Poly]:
+    """A function of whole numbers alone, such as gcd; opaque and unordered for anything else."""
+
     def evaluate(n: Normalizer, *arguments: Poly) -> Poly:
         values = [integer(argument) for argument in arguments]
         if any(value is None for value in values):
@@ -175,6 +183,8 @@ def _integers(name: str, combine: Callable[..., int]) -> Callable[..., Poly]:
 
 
 def _extreme(name: str, sign: int) -> Callable[..., Poly]:
+    """The largest (sign 1) or smallest of real constants."""
+
     def evaluate(n: Normalizer, *arguments: Poly) -> Poly:
         best = arguments[0]
         for other in arguments[1:]:
@@ -203,6 +213,7 @@ def _rounded(name: str) -> Callable[[Normalizer, Poly], Poly]:
 
 
 def _modulo(n: Normalizer, a: Poly, m: Poly) -> Poly:
+    """The remainder, never negative."""
     left, modulus = integer(a), integer(m)
     if left is None or not modulus:
         return _opaque("mod", a, m)
@@ -218,16 +229,17 @@ def _conjugate(n: Normalizer, z: Poly) -> Poly:
 
 def series(n: Normalizer, kind: str, variable: str, low: Node, high: Node, body: Node) -> Poly:
     """A finite sum or product term by term, or an opaque one when its bounds are unknown."""
-    from mathref.grading import calculus
+    from mathref.grading import calculus, closed
 
     bounds = n.of(low), n.of(high)
     first, last = integer(bounds[0]), integer(bounds[1])
     outer = n.bound.get(variable)
     try:
         if first is None or last is None or last - first > 400:
-            closed = calculus.closed_form(n, (kind, variable, low, high, body))
-            if closed is not None:
-                return closed
+            node = (kind, variable, low, high, body)
+            for source in (closed, calculus):
+                if (value := source.closed_form(n, node)) is not None:
+                    return value
             n.bound[variable] = generator(("s", "#"))
             return generator(("f", kind, *(key(bound) for bound in bounds), key(n.of(body))))
         result = constant(0 if kind == "sum" else 1)

@@ -12,22 +12,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mathref.grading import commands
+from mathref.grading import commands, numerals
 from mathref.grading.commands import PRIMARY_COMMANDS
-from mathref.grading.lexer import MAX_LENGTH, Token, literal, repeating, tokenize
+from mathref.grading.lexer import MAX_LENGTH, Token, tokenize
+from mathref.grading.numerals import literal
 from mathref.grading.syntax import Node, ParseError, divide, neg, num, product
 from mathref.grading.vocabulary import (
     CALLABLE_LETTERS,
-    MULTIPLIERS,
     NOT_UNITS,
-    NUMBER_WORDS,
     RELATIONS,
 )
 
 MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
 
-
 _SIGNS = ("op", "cmd")  # kinds of tokens that are known by their text
+_PRODUCTS = {
+    **dict.fromkeys(("*", "cdot", "times", "ast", "bullet"), "times"),
+    **{"/": "by", "div": "by", "bmod": "mod", "mod": "mod"},
+}
+_CLOSINGS = {
+    **{"(": (")", "]", "["), "[": ("]", ")", "["), "]": ("[", "]")},
+    **{"{": ("}",), r"\{": ("}",), "langle": ("rangle",)},
+}
+_OPENS, _CLOSES = {"langle": "(", "]": "("}, {"rangle": ")", "[": ")"}  # a reversed bracket is a round one
 
 
 class Parser:
@@ -50,11 +57,13 @@ class Parser:
             self.index += 1
         return token
 
+    def ended(self) -> bool:
+        """Asked before a row of other questions: most answers are a single operand."""
+        return self.tokens[self.index][0] == "end"
+
     def at(self, *texts: str) -> bool:
         token = self.tokens[self.index]
-        return (
-            token[1] in texts and token[0] in _SIGNS
-        )  # by position: this is the innermost step of all reading
+        return token[1] in texts and token[0] in _SIGNS  # by position: the innermost step of all reading
 
     def take(self, *texts: str) -> bool:
         token = self.tokens[self.index]
@@ -99,6 +108,8 @@ class Parser:
 
     def separator(self) -> str | None:
         """Consume one separator; ", and" is a comma, a lone "and" binds looser than commas do."""
+        if self.ended():
+            return None
         if self.take(";"):
             return ";"
         comma = self.take(",")
@@ -114,7 +125,13 @@ class Parser:
     def element(self) -> Node:
         """One member of a list: words, or a chain of relations."""
         token = self.peek()
-        if token.kind == "word" and len(token.text) > 1 and not self.number_word_ahead():
+        if (
+            token.text in ("a", "A")
+            and self.peek(1).kind == "word"
+            and self.peek(1).text not in ("and", "or")
+        ):
+            token = self.peek(1)  # a hyperbola
+        if token.kind == "word" and len(token.text) > 1 and not numerals.words_ahead(self):
             words = self.words()
             return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
         return self.chain()
@@ -126,10 +143,16 @@ class Parser:
                 break
             if self.at(")") and "(" not in words:
                 break
-            words.append(self.next().text)
+            token = self.next()
+            if token.kind == "let" and not token.spaced and words:  # of a run that was read as a product
+                words[-1] += token.text
+            else:
+                words.append(token.text)
+        if not words:
+            raise ParseError("a conjunction alone")
         if len(words) > 1 and words[0] in ("a", "an", "the"):
             words = words[1:]
-        return ("text", " ".join(words))
+        return ("text", " ".join(words).lower())
 
     def chain(self, named: Node | None = None) -> Node:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
@@ -139,6 +162,8 @@ class Parser:
         parts: list[Any] = [named] if named else []
         if not named:
             parts.append(None if self.relation() else self.ratio())
+        if not named and self.ended():
+            return parts[0]
         while relation := self.relation():
             self.index += 1
             parts += [relation, self.ratio()]
@@ -174,21 +199,21 @@ class Parser:
             return None
         name = self.peek().text
         self.index += end + 1
-        return (
-            "call",
-            name,
-            tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments),
-        )
+        values = tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments)
+        return ("call", name, values)
 
     def ratio(self) -> Node:
         """`1:2:3`, also clock times."""
+        start = self.index
         items = [self.setwise()]
+        if self.ended():
+            return items[0]
         while (self.at(":") and not self.in_set_builder) or (
             self.peek().kind == "word" and self.peek().text == "to"
         ):
             self.index += 1
             items.append(self.setwise())
-        node = items[0] if len(items) == 1 else ("ratio", tuple(items))
+        node = items[0] if len(items) == 1 else ("ratio", tuple(items), commands.time_of_day(self, start))
         if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
             return ("clock", node, self.next().text.replace(".", ""))
         self.units()
@@ -212,6 +237,8 @@ class Parser:
         return terms[0] if len(terms) == 1 else ("add", tuple(terms))
 
     def signed_term(self) -> Node:
+        if self.tokens[self.index][1] not in ("+", "-", "pm", "mp"):
+            return self.term()
         if self.take("+"):
             return self.signed_term_again()
         if self.take("-"):
@@ -230,16 +257,18 @@ class Parser:
         factors = [self.power()]
         self.units()
         while True:
-            if self.take("*", "cdot", "times", "ast", "bullet"):
+            token = self.tokens[self.index]
+            operator = _PRODUCTS.get(token[1], "") if token[0] in _SIGNS else ""
+            self.index += len(operator) > 0
+            if operator == "times":
                 factors.append(self.signed_factor())
-            elif self.at("/", "div"):
-                self.index += 1
+            elif operator == "by":
                 factors.append(("pow", self.signed_factor(), num(-1)))
-            elif self.at("bmod", "mod"):
-                self.index += 1
+            elif operator == "mod":
                 factors = [("mod", product(factors), self.signed_factor())]
             elif self.starts_factor():
-                if self.peek().kind == "num" and self.tokens[self.index - 1].kind in ("num", "let"):
+                before = self.tokens[self.index - 1].kind if self.peek().kind == "num" else ""
+                if before == "num" or (before == "let" and self.peek(1).text != "^"):  # but k 2^k
                     raise ParseError("two numbers side by side")
                 factors.append(self.power())
             else:
@@ -255,14 +284,23 @@ class Parser:
 
     def starts_factor(self) -> bool:
         """Whether the next token begins a factor, so that juxtaposition multiplies."""
-        token = self.peek()
+        token = self.tokens[self.index]
+        if token[0] == "end":
+            return False
         if token.kind in ("num", "let", "repeating", "digits"):
             return True
         if token.kind == "op":
             if token.text == "(" and self.peek(1).text == "mod":
                 return False
-            return token.text in ("(", "[", "{") or (token.text == "|" and not self.bars)
+            if token.text == "[":  # unless it closes: [0,1[
+                return self.peek(1).kind != "end" and not self.at_closing(1)
+            return token.text in ("(", "{") or (token.text == "|" and not self.bars)
         return token.kind == "cmd" and token.text in PRIMARY_COMMANDS
+
+    def at_closing(self, offset: int) -> bool:
+        """Whether the token there cannot begin an operand, so that a reversed bracket before it closes."""
+        token = self.peek(offset)
+        return token.text in ("cup", "cap", "setminus", ",", ";", ")", "]", "}") or token.kind == "word"
 
     def units(self) -> None:
         """Drop words after a quantity: units, nouns, percent and degree words.
@@ -270,6 +308,14 @@ class Parser:
         a.m. and p.m. stay, and so do words that say something else about the number ("5 is not the answer").
         """
         start = self.index
+        if self.ended():
+            return
+        if (
+            self.at("frac")
+            and [self.peek(k).kind for k in (2, 5)] == ["word"] * 2
+            and self.peek(6).text == "}"
+        ):
+            self.index += 7  # \frac{\text{m}}{\text{s}}
         while self.peek().kind == "word" and self.peek().text.replace(".", "") not in NOT_UNITS:
             self.index += 1
             if self.take("^", "**"):
@@ -281,8 +327,9 @@ class Parser:
 
     def power(self) -> Node:
         node = self.postfix(self.primary())
-        if not self.take("^", "**"):
+        if self.tokens[self.index][1] not in ("^", "**"):
             return node
+        self.index += 1
         if self.take("circ", "degree"):
             return self.postfix(self.degrees(node))
         if self.at("{") and self.peek(1).text in ("circ", "degree") and self.peek(2).text == "}":
@@ -324,68 +371,34 @@ class Parser:
         return ("pow", node, self.nested(self.exponent)) if self.take("^", "**") else node
 
     def postfix(self, node: Node) -> Node:
-        while True:
+        while self.tokens[self.index][0] in _SIGNS:
             if self.take("!"):
                 node = ("fn", "fact2" if self.take("!") else "fact", (node,))
             elif self.at("degree", "circ"):
                 self.index += 1
                 node = self.degrees(node)
             elif not self.take("%"):
-                return node
+                break
+        return node
 
     # -- primaries
     def primary(self) -> Node:
         token = self.peek()
         if token.kind in ("num", "repeating", "digits"):
-            return self.number()
+            return numerals.number(self)
         if token.kind == "let" or (token.kind == "word" and len(token.text) == 1 and token.text.isalpha()):
             return self.letter()
         if token.kind == "word":
-            return commands.number_words(self)
+            return numerals.number_words(self)
         if token.kind == "cmd":
             self.index += 1
             return self.nested(lambda: commands.operand(self, token.text))
-        if token.text in ("(", "[", "{", "|"):
+        if token.text in ("_", "^") or (token.text == "{" and self.peek(1).text == "}"):
+            return self.nested(lambda: numerals.indexed_selection(self))
+        if token.text in ("(", "[", "{", "|", "]"):
             self.index += 1
             return self.nested(lambda: self.bracket(token.text))
         raise ParseError(f"expected an operand, found {token.text or 'the end'}")
-
-    def number(self) -> Node:
-        token = self.next()
-        if token.kind == "repeating":
-            return num(repeating(token.text))
-        if token.kind == "digits" or (self.at("_") and token.text.isdigit()):
-            return self.based(token.text)
-        value = literal(token.text)
-        if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
-            value = self.mixed(value)
-        if self.peek().kind == "word" and self.peek().text in MULTIPLIERS:
-            value = ("mul", (value, num(MULTIPLIERS[self.next().text])))
-        return value
-
-    def mixed(self, whole: Node) -> Node:
-        """1\\frac{1}{2} and 1 1/2 are sums; a product needs a sign between its factors."""
-        if self.at("frac", "dfrac", "tfrac", "cfrac"):
-            start = self.index
-            self.index += 1
-            part = self.nested(lambda: commands.operand(self, "frac"))
-            if part[0] == "mul" and all(n[0] == "num" and n[1] > 0 for n in (part[1][0], part[1][1][1])):
-                return ("add", (whole, part))
-            self.index = start
-        texts = [self.peek(k) for k in range(3)]
-        if texts[0].kind == texts[2].kind == "num" and texts[0].spaced and texts[1].text == "/":
-            if texts[0].text.isdigit() and texts[2].text.isdigit():
-                self.index += 3
-                return ("add", (whole, divide(literal(texts[0].text), literal(texts[2].text))))
-        return whole
-
-    def based(self, digits: str) -> Node:
-        """`2516_8`, `204_{\\text{five}}`: a numeral to a base, which is not its digits read to base ten."""
-        self.expect("_")
-        base = self.argument()
-        if base[0] != "num" or base[1].denominator != 1 or not 2 <= base[1] <= 36:
-            raise ParseError("not the base of a numeral")
-        return literal(digits) if base[1] == 10 and digits.isdigit() else ("based", digits, int(base[1]))
 
     def letter(self) -> Node:
         name = self.next().text
@@ -396,16 +409,11 @@ class Parser:
         if self.at("_"):
             self.index += 1
             return self.subscripted(name)
-        if name in CALLABLE_LETTERS and [self.peek(k).text for k in range(6)] == [
-            "^",
-            "{",
-            "-",
-            "1",
-            "}",
-            "(",
-        ]:
+        if name in CALLABLE_LETTERS and "".join(self.peek(k).text for k in range(6)) == "^{-1}(":
             self.index += 5
             name += "^-1"
+        if name == "C" and (chosen := numerals.called_selection(self)):
+            return chosen
         if name[0] in CALLABLE_LETTERS and self.at("("):
             self.index += 1
             inner = self.nested(lambda: self.bracket("("))
@@ -427,10 +435,6 @@ class Parser:
         if index[0] == "num":
             return ("sym", f"{name}_{index[1]}")
         return ("call", name + "_", index[1] if index[0] == "list" else (index,))
-
-    def number_word_ahead(self) -> bool:
-        negative = self.peek().text in ("negative", "minus")
-        return self.peek().kind == "word" and self.peek(negative).text in NUMBER_WORDS
 
     def argument(self) -> Node:
         """The argument of a command: a group, or by TeX's rule one character (\\frac12, \\sqrt2)."""
@@ -456,9 +460,7 @@ class Parser:
             node = self.sum()
             self.expect("|")
             return ("fn", "abs", (node,))
-        closings = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), r"\{": ("}",), "langle": ("rangle",)}[
-            opening
-        ]
+        closings = _CLOSINGS[opening]
         node = self.answer()
         if opening == "{" and self.at("choose", "over"):
             operator = self.next().text
@@ -467,13 +469,11 @@ class Parser:
         closing = self.next()
         if closing.text not in closings or closing.kind not in ("op", "cmd"):
             raise ParseError(f"expected {closings[0]}, found {closing.text or 'the end'}")
+        if "]" == opening or "[" == closing.text:  # reversed brackets are for intervals only
+            if node[0] != "list" or len(node[1]) != 2:
+                raise ParseError("reversed brackets without two ends")
         if node[0] == "list" and opening != "{":
-            return (
-                "tuple",
-                opening if opening != "langle" else "(",
-                closing.text.replace("rangle", ")"),
-                node[1],
-            )
+            return ("tuple", _OPENS.get(opening, opening), _CLOSES.get(closing.text, closing.text), node[1])
         if node[0] == "list" and node[2] == ",":
             return ("set", node[1])
         return node
@@ -487,13 +487,14 @@ def parse(text: str) -> Node:
     """The tree of a cleaned answer; ParseError unless the whole text is one."""
     if len(text) > MAX_LENGTH:
         raise ParseError(f"longer than {MAX_LENGTH} characters")
+    if text.isalpha() and text.isupper() and (len(text) > 2 or text in ("II", "IV", "VI", "IX", "XI")):
+        return ("text", text.lower())  # an order such as CBAD, which a product would lose
     parser = Parser(tokenize(text))
+    label = commands.choice_label(parser)
     try:
         node = parser.answer()
-    except (
-        RecursionError
-    ):  # the depth limit is far below Python's own unless the caller is nested deeply itself
+    except RecursionError:  # only where the caller is nested deeply itself; MAX_DEPTH is far below the limit
         raise ParseError("nested too deeply") from None
     if parser.peek().kind != "end":
         raise ParseError(f"unexpected {parser.peek().text}")
-    return node
+    return ("choice", label, node) if label else node

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from fractions import Fraction
 from typing import NamedTuple
 
-from mathref.grading.syntax import Node, ParseError, num
+from mathref.grading.syntax import ParseError
 from mathref.grading.vocabulary import (
     FUNCTIONS,
     IGNORED_COMMANDS,
@@ -29,7 +28,6 @@ from mathref.grading.vocabulary import (
 MAX_LENGTH = 10_000  # characters that are read; anything longer is compared as text
 MAX_TOKENS = 4_000
 LOOK_AHEAD = 16  # end tokens, so that looking ahead needs no bounds
-MAX_DIGITS = 4_000  # of one literal; below Python's own limit of 4,300 for int()
 
 
 class Token(NamedTuple):
@@ -44,11 +42,11 @@ class Token(NamedTuple):
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _UNICODE = re.compile("|".join(map(re.escape, UNICODE)))
-_DELIMITERS = re.compile(r"(?<!\\)(?:\$|\\[()\[\]])")
-_THIN = re.compile(r",\s*\\!\s*|\{,\}")  # 10,\!080 and 10{,}080 group digits; a plain comma may separate
+_THIN = re.compile(r",\s*\\!\s*")  # 10,\!080 groups digits as 10{,}080 does; a plain comma may separate
 _SPACES = re.compile(r"(?<!\\)\\[,;:!> ~]|~|\\q?quad(?![A-Za-z])|\s+")
-_DROPPED = re.compile(
-    r"\\(?:hspace|vspace|color|kern|mspace)\*?\s*(?:\{[^{}]*\}|-?[\d.]+(?:mm|cm|pt|em|ex|mu))"
+_DROPPED = (
+    r"(?<!\\)(?:\$|\\[()\[\]])"
+    r"|\\(?:hspace|vspace|color|kern|mspace)\*?\s*(?:\{[^{}]*\}|-?[\d.]+(?:mm|cm|pt|em|ex|mu))"
     r"|\\phantom\s*(?:\{[^{}]*\}|.)|\\textcolor\s*\{[^{}]*\}|\\(?:label|tag)\s*\{[^{}]*\}"
     r"|\\(?:left|right|[bB]igg?[lrm]?|middle)(?![A-Za-z])\.?"
 )
@@ -65,12 +63,27 @@ _SPELLINGS = {
         r"\vert": "|",
         r"\lVert": r"\|",
     },
+    **{r"\textdegree": r"\degree ", r"\colon": ":", r"\cr": r"\\"},
     **{r"\not=": r"\ne ", r"\not =": r"\ne ", r"\rvert": "|", r"\lvert": "|", r"\%": "%", r"\$": ""},
 }
-_SPELLING = re.compile(
-    "|".join(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)
+_LOOKS = re.compile(
+    "|".join([_DROPPED, *(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)])
 )
-_WRAPPER = re.compile(r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{))")
+_WRAPPER = re.compile(
+    r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{)|\\(?:therefore|implies|Rightarrow)(?![A-Za-z])"
+    r"|(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?)",
+    re.IGNORECASE,
+)
+_BASED = re.compile(
+    r"\\(?:text|mathrm)\s*\{([0-9A-F]+)\}(?=(?:[0-9A-F]|\\(?:text|mathrm)\s*\{[0-9A-F]+\})*_)"
+)
+_BASED_GROUP = re.compile(r"\((?=[A-F]*\d)([0-9A-F]+)\)(?=_)")
+_ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
+
+
+def _respelled(match: re.Match[str]) -> str:
+    """What replaces one match of _LOOKS: another spelling, or nothing."""
+    return _SPELLINGS.get(match.group(), "")
 
 
 def clean(text: str) -> str:
@@ -81,6 +94,8 @@ def clean(text: str) -> str:
         text = _plain(text)
     text = text.strip()
     while match := _WRAPPER.match(text):
+        if match.end() == len(text):
+            break
         if match.group().strip() == "**":
             if len(text) < 5 or not text.endswith("**"):
                 break
@@ -88,10 +103,16 @@ def clean(text: str) -> str:
         else:
             text = text[match.end() :]
     if "\\" in text or "$" in text or "{,}" in text:
-        text = _DELIMITERS.sub("", text)
-        text = _ENVIRONMENT.sub("", _DROPPED.sub("", text))
-        text = _SPELLING.sub(lambda m: _SPELLINGS[m.group()], text)
-        text = _THIN.sub("{,}", text)
+        text = _LOOKS.sub(_respelled, text)
+        if "\\begin" in text:
+            text = _ROW_SPACE.sub(r"\1", _ENVIRONMENT.sub("", text))
+        if "!" in text:
+            text = _THIN.sub("{,}", text)
+    # The rarer spellings are looked for only where a cheap test says that they may occur.
+    if "_" in text:  # 2516_8 in its other clothes
+        text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
+    if "+/-" in text:
+        text = text.replace("+/-", r"\pm ")
     if "U" in text:
         text = _UNION.sub(r"\\cup ", text)
     text = _SPACES.sub(" ", text).strip()
@@ -101,7 +122,7 @@ def clean(text: str) -> str:
         text = text[1:-1].strip()
     while text and (text[-1] in ".,;" or text.endswith("\\\\")) and not text.endswith(("...", "\\,")):
         text = text[: -2 if text[-1] == "\\" else -1].rstrip()
-    return text
+    return text[0] if text[1:] == ")" else text
 
 
 def _plain(text: str) -> str:
@@ -126,53 +147,49 @@ _TEXT = "|".join(TEXT_COMMANDS)
 _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
     | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
-    | (?P<digits>(?=\d|[A-F]+\d)[0-9A-F]+(?:\.\d+)?)(?=_)
+    | (?=[\d.A-F])(?:(?P<digits>(?=\d|[A-F]{{1,99}}\d)[0-9A-F]{{1,99}}(?:\.\d{{1,99}})?)(?=_)
     | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?
             |\(\d+\))
         | \d*\.\d+(?:\.\.\.|\\(?:l|c)?dots(?![a-z])))
     | (?P<grouped>\d{{1,3}}(?:\{{,\}}\d{{3}})+(?!\d)(?:\.\d+)?)
     | (?P<thousands>\d{{1,3}}(?:,\d{{3}})+(?!\d|,\d)(?:\.\d+)?
         | \d{{1,3}}(?:[ ]\d{{3}})+(?![\d/]|[ ]\d)(?:\.\d+)?)
-    | (?P<number>(?:\d+(?:\.\d+|\.(?!\.))?|\.\d+)(?:[eE][+-]?\d+)?)
+    | (?P<number>(?:\d+(?:\.\d+|\.(?!\.))?|\.\d+)(?:[eE][+-]?\d+)?))
     | (?P<command>\\(?:[A-Za-z]+|.))
     | (?P<letters>[A-Za-z]+)
     | (?P<dots>\.\.\.+)
     | (?P<op><=|>=|!=|\*\*|[-+*/^_=<>|!,;:()\[\]{{}}%&'.])""",
     re.VERBOSE | re.DOTALL,
 )
-_OPENING, _CLOSING = ("(", "[", r"\{", r"\langle"), (")", "]", r"\}", r"\rangle")
+_UNGROUPED = re.compile(r"\d+(\.\d+)?")
+_DEPTH = dict.fromkeys(("(", "[", r"\{", r"\langle"), 1) | dict.fromkeys((")", "]", r"\}", r"\rangle"), -1)
 
 
 def tokenize(text: str) -> list[Token]:
     """Tokens of a cleaned text; ParseError at the first character that belongs to no token."""
     tokens: list[Token] = []
-    position, depth, spaced = 0, 0, False
-    while position < len(text):
+    position, depth, spaced, end = 0, 0, False, len(text)
+    while position < end:
         match = _TOKEN.match(text, position)
         if match is None:
             raise ParseError(f"unexpected character at {position}")
         kind, body = match.lastgroup or "", match.group()
         if kind == "thousands" and depth:  # inside brackets a comma separates: (1,234) is a point
-            match = re.compile(r"\d+(\.\d+)?").match(text, position)
+            match = _UNGROUPED.match(text, position)
             assert match is not None
             kind, body = "number", match.group()
         position = match.end()
         if kind == "blank":
             spaced = True
             continue
-        if (
-            kind == "op"
-            and body == "!="
-            and tokens
-            and not spaced
-            and re.fullmatch(r"[\d)]+", tokens[-1].text)
-        ):
-            body, position = "!", position - 1  # 3!=6 states a factorial, x!=6 an inequality
-        depth += (body in _OPENING) - (body in _CLOSING)
+        if kind == "op" and body == "!=" and tokens and not spaced:
+            if re.fullmatch(r"[\d)]+", tokens[-1].text):
+                body, position = "!", position - 1  # 3!=6 states a factorial, x!=6 an inequality
+        depth += _DEPTH.get(body, 0)
         _append(tokens, kind, body, match, spaced)
         spaced = False
-        if len(tokens) > MAX_TOKENS:
-            raise ParseError(f"more than {MAX_TOKENS} tokens")
+    if len(tokens) > MAX_TOKENS:
+        raise ParseError(f"more than {MAX_TOKENS} tokens")
     tokens += [Token("end", "", spaced)] * LOOK_AHEAD
     return tokens
 
@@ -181,7 +198,9 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
     """Add what one match of the tokenizer stands for: one token, several letters, or the words of a
     \\text.
     """
-    if kind in ("number", "thousands", "grouped"):
+    if kind == "number":
+        tokens.append(Token("num", body, spaced))
+    elif kind in ("thousands", "grouped"):
         tokens.append(Token("num", re.sub(r"[{},\s]", "", body), spaced))
     elif kind in ("repeating", "digits"):
         tokens.append(Token(kind, body, spaced))
@@ -192,7 +211,9 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
     elif kind == "letters":
         _append_letters(tokens, body, spaced)
     elif kind == "text":
-        for word in re.finditer(r"[A-Za-z][A-Za-z'.]*|\d[\d,]*(?:\.\d+)?|[^\sA-Za-z\d]", match.group("text")):
+        for word in re.finditer(
+            r"[A-Za-z][A-Za-z'.]*|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|[^\sA-Za-z]", match.group("text")
+        ):
             piece = word.group()
             if piece[0].isalpha():
                 _append_word(tokens, piece.rstrip("."))
@@ -250,44 +271,4 @@ def is_word(run: str) -> bool:
         return False
     return (
         len(run) > 3 and (run.islower() or run.istitle() or len(run) > 4) or (run.istitle() and len(run) == 3)
-    )
-
-
-# ---------------------------------------------------------------- numbers
-def literal(digits: str) -> Node:
-    """The exact value of a decimal literal; one beyond the digit limit stays an unknown named by its
-    digits.
-    """
-    if digits.isdigit() and len(digits) <= MAX_DIGITS:
-        return ("num", int(digits))
-    mantissa, _, exponent = digits.lower().partition("e")
-    if len(exponent) > 5 or (exponent and abs(int(exponent)) > MAX_DIGITS):
-        raise ParseError("exponent beyond the digit limit")
-    if len(mantissa) > MAX_DIGITS:
-        whole, _, part = mantissa.partition(".")
-        whole, part = whole.lstrip("0"), part.rstrip("0")
-        mantissa = f"{whole or '0'}.{part}" if part else whole or "0"
-        if len(mantissa) > MAX_DIGITS:
-            return ("sym", f"#{mantissa}")
-    return num(Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0))
-
-
-_DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
-
-
-def repeating(text: str) -> Fraction:
-    r"""0.1\overline{6} = 0.1 + 6/90; also 0.1\dot{6}, 0.1(6), and 0.1666... with its period written at least
-    twice.
-    """
-    if len(text) > 200:
-        raise ParseError("repeating decimal too long")
-    text = _DOTTED.sub(lambda m: "(" + m.group(1) + (m.group(2) or "") + (m.group(3) or "") + ")", text)
-    match = re.match(r"(\d*)\.(\d*)(?:\\\w+\s*\{|\()(\d+)[})]", text)
-    if match is None:  # the shortest period that ends the digits at least twice
-        match = re.match(r"(\d*)\.(\d*?)(\d+?)\3+(?:\.\.\.|\\\w+)$", text)
-    if match is None:
-        raise ParseError("not a repeating decimal")
-    whole, fixed, period = match.groups()
-    return Fraction(f"{whole or 0}.{fixed or 0}") + Fraction(
-        int(period), (10 ** len(period) - 1) * 10 ** len(fixed)
     )

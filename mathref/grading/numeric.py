@@ -14,6 +14,8 @@ import random
 import threading
 from typing import TYPE_CHECKING, Any
 
+from mathref.grading.poly import clock
+
 if TYPE_CHECKING:
     from mathref.grading.poly import Gen, Mono, Poly
 
@@ -65,6 +67,7 @@ class _Point:
         return total if abs(total) > size * self.mp.mpf(10) ** (10 - self.mp.dps) else self.mp.mpf(0)
 
     def mono(self, mono: Mono) -> Any:
+        """The product of the powers in one monomial."""
         product = self.mp.mpf(1)
         for gen, exponent in mono:
             product *= self.power(
@@ -96,6 +99,7 @@ class _Point:
         return self.values[gen]
 
     def compute(self, gen: Gen) -> Any:
+        """The value of one generator; a symbol gets a random real that depends on its name and the seed."""
         mp, kind = self.mp, gen[0]
         if kind == "p":
             return mp.mpf(gen[1])
@@ -126,6 +130,7 @@ class _Point:
         return self.function(gen[1], [self.value(dict(argument)) for argument in gen[2:]])
 
     def function(self, name: str, arguments: list[Any]) -> Any:
+        """One call of mpmath, unless an argument is so large that it would not return."""
         mp = self.mp
         if name not in _DIRECT or any(mp.mag(a) > _LARGEST.get(name, 300) for a in arguments if a):
             raise Unknown(name)
@@ -154,6 +159,7 @@ _LARGEST = {"fact": 40, "fact2": 40, "binom": 40}  # bits of an argument
 
 def _try(poly: Poly, digits: int, seed: int, positive: bool) -> tuple[bool, bool] | None:
     """(is it zero at this point, does the value depend on symbols), or None where the point is no use."""
+    clock.check()
     point = _Point(digits, seed, positive)
     try:
         value, size = point.poly(poly)
@@ -168,6 +174,7 @@ def _try(poly: Poly, digits: int, seed: int, positive: bool) -> tuple[bool, bool
 
 def is_zero(poly: Poly) -> bool:
     """Whether a difference of normal forms vanishes; False where no point can be evaluated."""
+    # 50 digits refute almost everything at the first point; 200 digits are for what no point refutes.
     agreed = 0
     for attempt in range(10):
         verdict = _try(poly, 50, attempt, positive=attempt % 2 == 0)

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
+import time
 from collections.abc import Hashable
 from fractions import Fraction
 from functools import lru_cache
@@ -36,12 +38,53 @@ UNIT: Mono = frozenset()
 ONE, HALF = Fraction(1), Fraction(1, 2)
 
 
+# cos(pi q) for 0 <= q <= 1/2 as sums of coefficient * sqrt(radicand).
+COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
+    Fraction(0): ((1, ONE),),
+    Fraction(1, 12): ((6, ONE / 4), (2, ONE / 4)),
+    Fraction(1, 6): ((3, HALF),),
+    Fraction(1, 5): ((5, ONE / 4), (1, ONE / 4)),
+    Fraction(1, 4): ((2, HALF),),
+    Fraction(1, 3): ((1, HALF),),
+    Fraction(2, 5): ((5, ONE / 4), (1, -ONE / 4)),
+    Fraction(5, 12): ((6, ONE / 4), (2, -ONE / 4)),
+    HALF: (),
+}
+
+
 class Undefined(ArithmeticError):
     """The expression has no value, such as 1/0; it equals nothing but its own spelling."""
 
 
 class TooHard(ArithmeticError):
     """The budget or a size limit is spent; the answer is then compared as text."""
+
+
+class OutOfTime(Exception):
+    """The comparison has used up its time; nothing is concluded and nothing remembered."""
+
+
+class _Clock(threading.local):
+    """How long the comparison that this thread is busy with may go on.
+
+    Its own work is measured in processor time, so that a verdict does not depend on the load of the machine;
+    only the wait for another process (`calculus.py`) is measured on the wall.
+    """
+
+    processor = math.inf
+    wall = math.inf
+
+    def start(self, seconds: float) -> None:
+        """Begin a comparison."""
+        self.processor, self.wall = time.thread_time() + seconds, time.monotonic() + seconds
+
+    def check(self) -> None:
+        """OutOfTime once the comparison has used up its processor time."""
+        if time.thread_time() > self.processor:
+            raise OutOfTime
+
+
+clock = _Clock()
 
 
 def constant(value: Rational) -> Poly:
@@ -51,7 +94,7 @@ def constant(value: Rational) -> Poly:
 
 def generator(gen: Gen, exponent: Rational = ONE) -> Poly:
     """One generator to a power as a Poly."""
-    return {frozenset(((gen, Fraction(exponent)),)): 1}
+    return {frozenset(((gen, exponent if exponent is ONE else Fraction(exponent)),)): 1}
 
 
 def rational(poly: Poly) -> Rational | None:
@@ -65,6 +108,15 @@ def integer(poly: Poly) -> int | None:
     """The value of a constant integer Poly, else None."""
     value = rational(poly)
     return int(value) if value is not None and value == int(value) else None
+
+
+def based(digits: str, base: int) -> Poly:
+    """A numeral to a base is its own generator: 204_5 is not 204; equal values in two bases are equal."""
+    try:
+        whole, _, part = digits.partition(".")
+        return generator(("based", Fraction(int(whole + part, base), base ** len(part))))
+    except ValueError:
+        raise Undefined("digit not below its base") from None
 
 
 def key(poly: Poly) -> Hashable:
@@ -101,6 +153,7 @@ def order(item: tuple[Mono, Rational]) -> str:
 
 @lru_cache(maxsize=4096)
 def _mono_name(mono: Mono) -> str:
+    """A spelling of a monomial by which terms can be sorted."""
     return "*".join(sorted(f"{stable(gen)}^{exponent}" for gen, exponent in mono))
 
 
@@ -175,6 +228,7 @@ def describe(poly: Poly) -> str:
 
 
 def _describe_power(gen: Gen, exponent: Fraction) -> str:
+    """One factor in words, such as sqrt(2) or ln(3)^2."""
     if gen[0] == "S":
         name = f"({describe(dict(gen[1]))})"
     elif gen[0] in ("f", "call"):

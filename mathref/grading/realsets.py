@@ -184,17 +184,18 @@ def solve(n: Normalizer, poly: Poly, operator: str, unknown: Gen) -> RealSet | N
         if split is not None:
             return split
         poly, excluded = _clear(n, poly, unknown)
-        coefficients = _coefficients(poly, unknown)
-        roots = None if coefficients is None else _roots(n, coefficients)
-        if coefficients is None or roots is None:
+        by_degree = coefficients(poly, unknown)
+        zeros = None if by_degree is None else roots(n, by_degree)
+        if by_degree is None or zeros is None:
             return None
-        roots = unite(n, tuple((r, True, r, True) for r in roots))
-        points = [r[0] for r in roots]
+        points = unite(n, tuple((r, True, r, True) for r in zeros))
         if operator == "!=":
-            return intersect(n, complement(n, roots), complement(n, excluded))
-        result = list(roots) if operator == "<=" else []
-        for low, high in zip([MINUS, *points], [*points, PLUS], strict=True):
-            if _negative_between(n, coefficients, low, high):
+            return intersect(n, complement(n, points), complement(n, excluded))
+        result = list(points) if operator == "<=" else []
+        ends = [point[0] for point in points]
+        # Between two neighbouring zeros a polynomial keeps its sign: one point in each gap decides.
+        for low, high in zip([MINUS, *ends], [*ends, PLUS], strict=True):
+            if _negative_between(n, by_degree, low, high):
                 result.append((low, False, high, False))
         return intersect(n, unite(n, tuple(result)), complement(n, excluded))
     except TooHard:
@@ -220,6 +221,7 @@ def _absolute_value(n: Normalizer, poly: Poly, operator: str, unknown: Gen) -> R
     if operator == "!=":
         parts = [solve(n, add(inner, k, s), "!=", unknown) for s in (1, -1)]
         return None if None in parts else intersect(n, *parts)
+    # With c < 0 the inequality is |u| > k, the points outside; else |u| < k, those between.
     outside = poly[absolutes[0]] < 0
     parts = [
         solve(n, add(scale(inner, s * (-1 if outside else 1)), k, 1 if outside else -1), operator, unknown)
@@ -242,22 +244,16 @@ def _clear(n: Normalizer, poly: Poly, unknown: Gen) -> tuple[Poly, RealSet]:
         if exponent.denominator != 1:
             raise TooHard("root in a denominator")
         base = dict(gen[1]) if gen[0] == "S" else generator(gen)
-        even = -exponent + (-exponent) % 2
-        raised: Poly = {}
-        for mono, coefficient in poly.items():
-            rest = frozenset(pair for pair in mono if pair[0] != gen)
-            power = dict(mono).get(gen, Fraction(0)) + even
-            raised = add(raised, n.mul({rest: coefficient}, n.power(base, power) if power else constant(1)))
-        poly = raised
-        coefficients = _coefficients(base, unknown)
-        roots = None if coefficients is None else _roots(n, coefficients)
-        if roots is None:
+        poly = n.times_power(poly, gen, -exponent + (-exponent) % 2)
+        by_degree = coefficients(base, unknown)
+        zeros = None if by_degree is None else roots(n, by_degree)
+        if zeros is None:
             raise TooHard("zeros of a denominator")
-        excluded = unite(n, excluded + tuple((r, True, r, True) for r in roots))
+        excluded = unite(n, excluded + tuple((r, True, r, True) for r in zeros))
     return poly, excluded
 
 
-def _coefficients(poly: Poly, unknown: Gen) -> list[Poly] | None:
+def coefficients(poly: Poly, unknown: Gen) -> list[Poly] | None:
     """Coefficients by degree of a polynomial in the unknown, or None."""
     by_degree: dict[int, Poly] = {}
     for mono, coefficient in poly.items():
@@ -273,7 +269,7 @@ def _coefficients(poly: Poly, unknown: Gen) -> list[Poly] | None:
     return [by_degree.get(k, {}) for k in range(max(by_degree, default=0) + 1)]
 
 
-def _roots(n: Normalizer, coefficients: list[Poly]) -> list[Poly] | None:
+def roots(n: Normalizer, coefficients: list[Poly]) -> list[Poly] | None:
     """All real roots when they are rational or quadratic, else None."""
     degree = len(coefficients) - 1
     if degree == 0:
@@ -307,7 +303,7 @@ def _roots(n: Normalizer, coefficients: list[Poly]) -> list[Poly] | None:
     for value in reversed(values):  # synthetic division
         carry = carry * root + value
         quotient.append(carry)
-    others = _roots(n, [constant(value) for value in reversed(quotient[:-1])])
+    others = roots(n, [constant(value) for value in reversed(quotient[:-1])])
     return None if others is None else [constant(root), *others]
 
 

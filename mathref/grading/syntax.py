@@ -13,7 +13,7 @@ whose first member is its kind:
     ("int", low | None, high | None, variable, body)
     ("tuple", opening, closing, nodes)  ("set", nodes)  ("list", nodes, "," | "and" | "or")  ("ratio", nodes)
     ("matrix", rows)  ("cases", rows)  ("setop", "cup" | "cap" | "setminus", a, b)
-    ("chain", (node, op, node, ...))
+    ("chain", (node, op, node, ...))  ("choice", letter, node)
     ("congruence", node, modulus)  ("clock", node, "am" | "pm")
 """
 
@@ -45,6 +45,7 @@ def divide(top: Node, bottom: Node) -> Node:
 
 
 def product(factors: list[Node]) -> Node:
+    """The product of trees; of one tree that tree."""
     return factors[0] if len(factors) == 1 else ("mul", tuple(factors))
 
 

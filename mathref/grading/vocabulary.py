@@ -100,7 +100,7 @@ FUNCTIONS = {
 
 # Functions that are also written in \text{} or \operatorname{}; min and sec are units there.
 UPRIGHT_NAMES = frozenset(
-    "infinity sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split()
+    "infinity pi sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split()
 )
 
 SYMBOL_COMMANDS = frozenset(
@@ -185,9 +185,7 @@ FRACTION_WORDS = {
 }
 
 # Words after a number that are no unit: they continue the sentence, or tell morning from evening.
-NOT_UNITS = frozenset(
-    "and or am pm mod is not than but to by isn't no more less least most out from of".split()
-)
+NOT_UNITS = frozenset("and or am pm mod is not than but to by isn't no more less least most out from".split())
 
 # Abbreviations that are units directly after a number even outside \text{}.
 UNITS = frozenset(

@@ -1,0 +1,200 @@
+r"""Numerals: literals, repeating decimals, mixed numbers, number words, bases and the two ways to choose.
+
+Paper: section 9.
+Choices: every numeral is read exactly, none as a float. A numeral to a base stays what it is, since the base
+is part of the answer. `C(5,2)`, `{}_5C_2` and `5C2` are binomials; `P(5,2)` is left alone, because it may as
+well be a point or a probability.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from mathref.grading.syntax import Node, ParseError, divide, neg, num
+from mathref.grading.vocabulary import FRACTION_WORDS, MULTIPLIERS, NUMBER_WORDS
+
+if TYPE_CHECKING:
+    from mathref.grading.latex import Parser
+
+MAX_DIGITS = 4_000  # of one literal; below Python's own limit of 4,300 for int()
+
+
+# ---------------------------------------------------------------- digits
+def literal(digits: str) -> Node:
+    """The exact value of a decimal literal; one beyond the digit limit stays an unknown named by its
+    digits.
+    """
+    if digits.isdigit() and len(digits) <= MAX_DIGITS:
+        return ("num", int(digits))
+    mantissa, _, exponent = digits.lower().partition("e")
+    if len(exponent) > 5 or (exponent and abs(int(exponent)) > MAX_DIGITS):
+        raise ParseError("exponent beyond the digit limit")
+    if len(mantissa) > MAX_DIGITS:
+        whole, _, part = mantissa.partition(".")
+        whole, part = whole.lstrip("0"), part.rstrip("0")
+        mantissa = f"{whole or '0'}.{part}" if part else whole or "0"
+        if len(mantissa) > MAX_DIGITS:
+            return ("sym", f"#{mantissa}")
+    return num(Fraction(mantissa.rstrip(".") or "0") * Fraction(10) ** int(exponent or 0))
+
+
+_DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
+
+
+def repeating(text: str) -> Fraction:
+    r"""0.1\overline{6} = 0.1 + 6/90; also 0.1\dot{6}, 0.1(6), and 0.1666... with its period written at least
+    twice.
+    """
+    if len(text) > 200:
+        raise ParseError("repeating decimal too long")
+    text = _DOTTED.sub(lambda m: "(" + m.group(1) + (m.group(2) or "") + (m.group(3) or "") + ")", text)
+    match = re.match(r"(\d*)\.(\d*)(?:\\\w+\s*\{|\()(\d+)[})]", text)
+    if match is None:  # the shortest period that ends the digits at least twice
+        match = re.match(r"(\d*)\.(\d*?)(\d+?)\3+(?:\.\.\.|\\\w+)$", text)
+    if match is None:
+        raise ParseError("not a repeating decimal")
+    whole, fixed, period = match.groups()
+    return Fraction(f"{whole or 0}.{fixed or 0}") + Fraction(
+        int(period), (10 ** len(period) - 1) * 10 ** len(fixed)
+    )
+
+
+# ---------------------------------------------------------------- numerals among tokens
+def number(p: Parser) -> Node:
+    """A literal with what may follow it: a base, a fraction that makes it mixed, `million`, `C2`."""
+    token = p.next()
+    if token.kind == "repeating":
+        return num(repeating(token.text))
+    if token.kind == "digits" or (p.at("_") and token.text.isdigit()):
+        return based(p, token.text)
+    value = literal(token.text)
+    if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
+        if p.ended():
+            return value
+        letter = p.peek()
+        if letter.text in ("C", "P") and not letter.spaced:
+            if p.peek(1).kind == "num" and not p.peek(1).spaced:
+                p.index += 2
+                return selection(letter.text, value, literal(p.peek(-1).text))
+        value = mixed(p, value)
+    if p.peek().kind == "word" and p.peek().text in MULTIPLIERS:
+        value = ("mul", (value, num(MULTIPLIERS[p.next().text])))
+    return value
+
+
+def mixed(p: Parser, whole: Node) -> Node:
+    r"""1\frac{1}{2} and 1 1/2 are sums; a product needs a sign between its factors."""
+    if p.at("frac", "dfrac", "tfrac", "cfrac"):
+        start = p.index
+        part = p.primary()
+        if part[0] == "num" and part[1] > 0:
+            return ("add", (whole, part))
+        p.index = start
+    # The blank counts: 1 1/2 is mixed, 11/2 is not.
+    top, bottom = p.peek(), p.peek(2)
+    if top.kind == bottom.kind == "num" and top.spaced and p.peek(1).text == "/":
+        if top.text.isdigit() and bottom.text.isdigit():
+            p.index += 3
+            return ("add", (whole, divide(literal(top.text), literal(bottom.text))))
+    return whole
+
+
+def based(p: Parser, digits: str) -> Node:
+    r"""`2516_8`, `204_{\text{five}}`: a numeral to a base, which is not its digits read to base ten."""
+    p.expect("_")
+    base = p.argument()
+    if base[0] != "num" or base[1].denominator != 1:
+        raise ParseError("not the base of a numeral")
+    if base[1] <= 12 and re.fullmatch(r"\d+C", digits):  # C is no digit there: 5C_2
+        return selection("C", literal(digits[:-1]), base)
+    if not 2 <= base[1] <= 36:
+        raise ParseError("not the base of a numeral")
+    return literal(digits) if base[1] == 10 and digits.isdigit() else ("based", digits, int(base[1]))
+
+
+def selection(letter: str, top: Node, bottom: Node) -> Node:
+    """nCk, a binomial, or nPk = n! / (n - k)!."""
+    if letter == "C":
+        return ("fn", "binom", (top, bottom))
+    rest = ("add", (top, neg(bottom)))
+    return divide(("fn", "fact", (top,)), ("fn", "fact", (rest,)))
+
+
+def indexed_selection(p: Parser) -> Node:
+    r"""{}_5C_2, _5C_2, {}^5C_2 and the same with P: an operand that begins with an index."""
+    if p.take("{"):
+        p.expect("}")
+    if not p.take("_", "^"):
+        raise ParseError("an empty group")
+    if p.peek().kind == "digits":  # 5C before an underscore looks like a numeral to a base
+        node = number(p)
+        if node[:2] != ("fn", "binom"):
+            raise ParseError("an index without an operand")
+        return node
+    top, letter = p.argument(), p.next().text
+    if letter not in ("C", "P"):
+        raise ParseError("an index without an operand")
+    p.expect("_")
+    return selection(letter, top, p.argument())
+
+
+def called_selection(p: Parser) -> Node | None:
+    """C(5,2) with whole numbers, the first not the smaller; the letter is consumed already."""
+    top, bottom = p.peek(1), p.peek(3)
+    if [p.peek(k).text for k in (0, 2, 4)] != ["(", ",", ")"] or not (top.text + bottom.text).isdigit():
+        return None
+    if len(top.text) > 9 or len(bottom.text) > 9 or int(top.text) < int(bottom.text):
+        return None
+    p.index += 5
+    return selection("C", literal(top.text), literal(bottom.text))
+
+
+# ---------------------------------------------------------------- number words
+def words_ahead(p: Parser) -> bool:
+    """Whether a number in words begins here."""
+    negative = p.peek().text in ("negative", "minus")
+    return p.peek().kind == "word" and p.peek(negative).text in NUMBER_WORDS
+
+
+def number_words(p: Parser) -> Node:
+    """`one hundred twenty-three`, `two thirds`, `three and a half`."""
+    if not words_ahead(p):
+        raise ParseError("a word where an operand was expected")
+    if p.peek().text in ("negative", "minus"):
+        p.index += 1
+        return neg(number_words(p))
+    value = num(_whole_words(p))
+    if p.peek().text in FRACTION_WORDS:
+        return divide(value, num(FRACTION_WORDS[p.next().text]))
+    return ("add", (value, part)) if (part := _part_in_words(p)) else value
+
+
+def _part_in_words(p: Parser) -> Node | None:
+    """`and a half`, `and two-thirds` after a whole number."""
+    hyphen = p.peek(2).text == "-"
+    top = 1 if p.peek(1).text == "a" else NUMBER_WORDS.get(p.peek(1).text)
+    bottom = FRACTION_WORDS.get(p.peek(2 + hyphen).text)
+    if p.peek().text != "and" or top is None or bottom is None:
+        return None
+    p.index += 3 + hyphen
+    return ("num", Fraction(top, bottom))
+
+
+def _whole_words(p: Parser) -> int:
+    """The whole number that a run of number words names."""
+    total, group = 0, 0
+    while words_ahead(p) or p.peek().text in MULTIPLIERS:
+        word = p.next().text
+        if word in NUMBER_WORDS:
+            group += NUMBER_WORDS[word]
+        elif word == "hundred":
+            group *= 100
+        else:
+            total, group = total + group * MULTIPLIERS[word], 0
+        if p.at("-") and p.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
+            p.index += 1
+        if p.peek().text == "and" and p.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:
+            p.index += 1
+    return total + group
