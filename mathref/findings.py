@@ -150,7 +150,8 @@ def rules(study: Study) -> Table | None:
     pairs = [(size, "detailed-test", f"{size}-{loss}") for size in (weak, strong) for loss in LOSSES]
     pairs += [(strong, "detailed-test", f"{weak}-xent"), (weak, "detailed-test", f"{strong}-xent")]
     pairs += [(strong, "mtsf-xent-test", f"{strong}-xent")]
-    pairs += [(strong, "detailed-test", f"{strong}-joint-{a}") for a in ("0.1", "1", "10")]
+    others = ("scr-first", "joint-0.1", "joint-1", "joint-10")
+    pairs += [(strong, "detailed-test", f"{strong}-{name}") for name in others]
     names = ("RR.All", "RR.Maj8", "W.RR", "W.RR.Maj8", "Maj1.Top8")
     rows = []
     for size, generator, evaluator in dict.fromkeys(pairs):

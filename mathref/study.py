@@ -274,7 +274,8 @@ def other_orders(plan: Plan, size: str) -> list[Job]:
     found.append(plan.train(first, size, "scr", plan.scale.scr_steps, *samples, needs=needs[1:]))
     name = f"{size}-scr-ssft"
     found.append(plan.train(name, plan.model(first), "ssft", plan.scale.ssft_steps, needs=(first,)))
-    return [*found, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
+    found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
+    return [*found, plan.rerank(f"{start}-test", first)]
 
 
 def ablations(plan: Plan, size: str) -> list[Job]:
