@@ -44,8 +44,8 @@ ON_CANDIDATES = ("scr", "joint", "contrastive")
 DEFAULTS = {
     "pretrain": {"steps": 1200, "batch_size": 32, "lr": 3e-3, "warmup_steps": 100, "eval_every": 200},
     "ssft": {"steps": 250, "batch_size": 64, "lr": 1.5e-3, "warmup_steps": 20, "eval_every": 125},
-    "scr": {"steps": 300, "batch_size": 64, "lr": 5e-4, "warmup_steps": 20, "eval_every": 100},
-    "joint": {"steps": 300, "batch_size": 64, "lr": 5e-4, "warmup_steps": 20, "eval_every": 100},
+    "scr": {"steps": 300, "batch_size": 64, "lr": 1e-4, "warmup_steps": 20, "eval_every": 100},
+    "joint": {"steps": 300, "batch_size": 64, "lr": 1e-4, "warmup_steps": 20, "eval_every": 100},
     "contrastive": {"steps": 100, "batch_size": 32, "lr": 2e-4, "warmup_steps": 10, "eval_every": 50},
 }
 LATER_SSFT_STEPS = 200  # of an ssft stage that follows others: section 8's third stage
@@ -134,7 +134,7 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         "--balance",
         choices=["problem", "none"],
         default="problem",
-        help="xent: as many correct as incorrect candidates of a problem, or a plain draw",
+        help="xent: half correct, half incorrect candidates where both are there, or a plain draw",
     )
     add("--alpha-1", type=float, default=1.0, help="contrastive: weight of L_mle")
     add("--alpha-2", type=float, default=1.0, help="joint: weight of L_mle")

@@ -1,13 +1,14 @@
-"""Candidate solutions: drawn by a generator, graded, stored; and the evaluator's training examples made of
-them.
+"""Candidates: solutions drawn by a generator and graded; and the evaluator's training examples made of them.
 
 Paper: section 5 (the N samples of a problem), section 6.3 (the evaluator is trained on the generator's own
-samples of the training problems, labelled by g; ten examples a problem). Choices [P]: pairs are distinct and
-drawn uniformly among all (correct, incorrect) ones of a problem; examples for the cross-entropy are as many
-correct as incorrect ones (`--balance none`: a plain draw). Equal texts count once. Format parity: what is not
-judged by its mathematics teaches the evaluator nothing but format, so candidates without an answer and those
-cut off by the length limit are left out (they are wrong by form alone), and reference solutions, whose style
-would give the label away, never come in. `parity` measures what is left.
+samples of the training problems, labelled by g; ten examples a problem).
+Choices [P]: pairs are distinct and drawn uniformly among all (correct, incorrect) ones of a problem; examples
+for the cross-entropy are half correct and half incorrect where both are there (`--balance none`: a plain draw);
+leaving out what has no counterpart would leave too little, since a good generator's correct solutions are
+often one text. Equal texts count once. Format parity: what is not judged by its mathematics teaches the
+evaluator nothing but format, so candidates without an answer and those cut off by the length limit are left
+out (they are wrong by form alone), and reference solutions, whose style would give the label away, never
+come in. `parity` measures what is left.
 
 Files grow problem by problem (data.SamplesFile): a killed run goes on with the next problem, and its file is
 then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems.
@@ -149,16 +150,16 @@ def draw_pairs(found: Classes, n: int, seed: int) -> list[tuple[str, str]]:
 def draw_labelled(found: Classes, n: int, seed: int, *, balanced: bool = True) -> list[tuple[str, bool]]:
     """`n` distinct candidates of one problem with their labels, fewer if fewer exist.
 
-    Balanced: as many correct as incorrect ones, hence none of a problem with a single class, so that a
-    problem alone says nothing about its candidates' labels. Otherwise a plain draw from all.
+    Balanced where possible: half of them correct, half incorrect; where one class has fewer, the other fills
+    the places up. Otherwise a plain draw from all.
     """
     rng = random.Random(f"{seed}-{found.id}")
+    correct = [(text, True) for text in rng.sample(found.correct, len(found.correct))]
+    incorrect = [(text, False) for text in rng.sample(found.incorrect, len(found.incorrect))]
     if not balanced:
-        everything = [(text, True) for text in found.correct] + [(text, False) for text in found.incorrect]
-        return rng.sample(everything, min(n, len(everything)))
-    each = min(n // 2, len(found.correct), len(found.incorrect))
-    chosen = [(text, True) for text in rng.sample(found.correct, each)]
-    return chosen + [(text, False) for text in rng.sample(found.incorrect, each)]
+        return rng.sample(correct + incorrect, min(n, len(correct) + len(incorrect)))
+    n_correct = min(len(correct), max(n // 2, n - len(incorrect)))
+    return correct[:n_correct] + incorrect[: n - n_correct]
 
 
 def parity(examples: Sequence[tuple[str, bool]]) -> float:

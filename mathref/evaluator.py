@@ -2,12 +2,13 @@
 
 Paper: section 6.1. The model reads the template T(P, X) and is asked for the next word, "correct" or
 "incorrect"; there is no new head. S_cls = p("correct") / (p("correct") + p("incorrect")), computed in log
-space from the log-odds of the two words. Choices [P]: a word of several tokens counts as a whole: its
-log-probability is the sum over its tokens. Both words are read in one pass: they grow like two branches from
-the end of T, neither seeing the other. The problem's part of T and the candidate's part are encoded apart, so
-that all candidates of a problem share the first one; its keys and values are computed once. Equal texts are
-scored once. A score depends on the problem and on its own candidate only, never on the batch (up to rounding:
-matrix kernels differ by shape).
+space from the log-odds of the two words.
+Choices [P]: a word of several tokens counts as a whole: its log-probability is the sum over its tokens.
+Both words are read in one pass: they grow like two branches from the end of T, neither seeing the other.
+The problem's part of T and the candidate's part are encoded apart, so that all candidates of a problem
+share the first one; its keys and values are computed once. Equal texts are scored once. A score depends on
+the problem and on its own candidate only, never on the batch (up to rounding: matrix kernels differ by
+shape).
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """What the study's files say: the paper's tables with intervals and controls, and its eight orderings judged.
 
 Paper: Tables 2 to 7, Figure 1, section 11 (the orderings that would count as reproducing it), section 12
-(what its tables lack). Choices [P]: where training is repeated with several seeds a problem's value is its
-mean over them, and intervals and paired tests resample problems, so that they hold the spread of the
-problems; the spread of training is shown beside it as the lowest and highest seed. An ordering holds where
-every comparison it consists of has a 95% interval on the right side of zero, does not hold where one lies on
-the wrong side, and is undecided otherwise. "Weak" and "strong" are the first and the last of the study's
-sizes, for PaLM 2-S* and PaLM 2-L.
+(what its tables lack).
+Choices [P]: where training is repeated with several seeds a problem's value is its mean over them, and
+intervals and paired tests resample problems, so that they hold the spread of the problems; the spread of
+training is shown beside it as the lowest and highest seed. An ordering holds where every comparison it
+consists of has a 95% interval on the right side of zero, does not hold where one lies on the wrong side,
+and is undecided otherwise. "Weak" and "strong" are the first and the last of the study's sizes, for PaLM
+2-S* and PaLM 2-L.
 """
 
 from __future__ import annotations

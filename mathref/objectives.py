@@ -1,10 +1,11 @@
 """What each stage minimises: the equations of losses.py applied to batches of token ids.
 
-Paper: section 6.2 (the evaluator: no loss on problem or solution tokens); section 8 (contrastive learning on
-the generator, and the joint loss). Choices [P]: an objective returns a sum over its items and the trainer
-divides by their number in the whole step. In L_ctr and L_mul the likelihood of a solution is its mean over
-tokens, so that alpha_1 and alpha_2 weigh terms of one order of size whatever the solutions' lengths; with
-`--length-normalised` L_seq uses means too.
+Paper: section 6.2 (the evaluator: no loss on problem or solution tokens); section 8 (contrastive learning
+on the generator, and the joint loss).
+Choices [P]: an objective returns a sum over its items and the trainer divides by their number in the whole
+step. In L_ctr and L_mul the likelihood of a solution is its mean over tokens, so that alpha_1 and alpha_2
+weigh terms of one order of size whatever the solutions' lengths; with `--length-normalised` L_seq uses
+means too.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ class EvaluatorConfig:
     margin: float = 0.5  # lambda of Eq. 8 and of L_seq
     xent_space: Literal["two-way", "vocab"] = "two-way"  # p_cls of Eq. 9: over the two words or all tokens
     examples_per_problem: int = 10  # pairs (margin) or candidates (xent)
-    balance: Literal["problem", "none"] = "problem"  # xent: as many correct as incorrect ones of a problem
+    balance: Literal["problem", "none"] = "problem"  # xent: half and half where possible
     alpha_1: float = 1.0  # weight of L_mle in L_ctr
     alpha_2: float = 1.0  # weight of L_mle in L_mul
     length_normalised: bool = False  # L_seq on mean instead of summed log-probabilities

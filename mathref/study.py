@@ -1,13 +1,13 @@
 """The whole study in one command: every table of the paper on the built-in problems, with its controls.
 
 Paper: Tables 2 to 7 and Figure 1, section 11 (what would count as reproducing them), section 12 (what the
-paper leaves out: seeds, intervals, the control for extra generator training, MTSF and SCR together). Choices
-[P]: tiny stands for PaLM 2-S*, small for PaLM 2-L; brief solutions for MATH's, detailed ones for PRM800K's.
-Evaluators and MTSF start from the generator trained on detailed solutions. The study is a list of the four
-commands with their arguments (`jobs`); each is run as a user would type it, several side by side on one
-thread each, and what it took is kept in jobs.jsonl. A job that is done is not run again, and one that was
-interrupted goes on where it stopped, so the whole study resumes. findings.py turns the files into tables;
-what each figure came from stands in jobs.jsonl.
+paper leaves out: seeds, intervals, the control for extra generator training, MTSF and SCR together).
+Choices [P]: tiny stands for PaLM 2-S*, small for PaLM 2-L; brief solutions for MATH's, detailed ones for
+PRM800K's. Evaluators and MTSF start from the generator trained on detailed solutions. The study is a list
+of the four commands with their arguments (`jobs`); each is run as a user would type it, several side by
+side on one thread each, and what it took is kept in jobs.jsonl. A job that is done is not run again, and
+one that was interrupted goes on where it stopped, so the whole study resumes. findings.py turns the files
+into tables; what each figure came from stands in jobs.jsonl.
 
     python -m mathref.study                            the headline tables, one seed, both sizes
     python -m mathref.study --parts all --seeds 3      everything docs/RESULTS.md shows
