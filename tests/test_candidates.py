@@ -64,7 +64,7 @@ def test_balanced_draws_are_half_and_half_where_both_classes_last():
 
 
 def test_what_has_no_counterpart_is_kept():
-    """It was left out once: of a good generator's 11,702 candidates, the right ones few texts, 3,082 stayed."""
+    """It was left out once: of a good generator's 11,702 candidates only 3,082 stayed."""
     few = Classes("p", "problem", ("right",), tuple("abcdefgh"))
     assert Counter(label for _, label in draw_labelled(few, 10, 0)) == {True: 1, False: 8}
     assert draw_labelled(ONE_CLASS[1], 10, 0) == [("v", False)]
