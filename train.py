@@ -268,6 +268,12 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     return path
 
 
+def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
+    """The arguments as run.json keeps them: paths as text, without those that decide no result."""
+    kept = {k: v for k, v in vars(args).items() if k not in left_out}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
+
+
 def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
     """Train one stage in its run folder."""
     from mathref import trainer
@@ -280,8 +286,7 @@ def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
     config = trainer.TrainConfig(**flags | {"dtype": dtype})
     stage = build(args, generator, config, device)
     print(*stage.notes, sep="\n")
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-    settings = {k: v for k, v in settings.items() if k not in ("out", "resume", "sequence")}
+    settings = settings_of(args, "out", "resume", "sequence")
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
     fingerprint = open_run(args.out, settings, resume=args.resume)
     stage.tokenizer.save(args.out)
@@ -307,10 +312,7 @@ def main(argv: list[str] | None = None) -> int:
     planned = plan(args)
     model = generator = Path(args.model)
     if args.stage == "mtsf":
-        settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
-        open_run(
-            args.out, {k: v for k, v in settings.items() if k not in ("out", "resume")}, resume=args.resume
-        )
+        open_run(args.out, settings_of(args, "out", "resume"), resume=args.resume)
     for place, own in enumerate(planned):
         if len(planned) > 1:
             print(f"stage {place + 1} of {len(planned)}: {own.stage}")
