@@ -257,7 +257,7 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
         top_p=args.top_p,
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
-        batch_rows=512,
+        batch_rows=2048,
     )
     path = args.out.with_name(f"{args.out.name}-candidates.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)

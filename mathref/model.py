@@ -62,10 +62,11 @@ class ModelConfig:
 
 
 class KVCache:
-    """Keys and values of the tokens seen so far, preallocated; every row has its own length and no gaps.
+    """Keys and values of the tokens seen so far; every row has its own length and no gaps.
 
-    Layer by layer `k` and `v` are (B, G, S, D), `lengths` (B,) counts the real tokens of a row. A row's new
-    tokens are written behind its own old ones, so rows of different lengths share a batch.
+    Layer by layer `k` and `v` are (rows, G, max_len, D), of which the first B rows are in use; `lengths` (B,)
+    counts the real tokens of a row. A row's new tokens are written behind its own old ones, so rows of
+    different lengths share a batch.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class KVCache:
         rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)  # (B, 1)
         self.k[layer][rows, :, positions] = k.transpose(1, 2).to(self.k[layer].dtype)  # (B, T, G, D)
         self.v[layer][rows, :, positions] = v.transpose(1, 2).to(self.v[layer].dtype)
-        end = self.longest + positions.shape[1]
-        return self.k[layer][:, :, :end], self.v[layer][:, :, :end]
+        B, end = len(positions), self.longest + positions.shape[1]
+        return self.k[layer][:B, :, :end], self.v[layer][:B, :, :end]
 
     def advance(self, counts: torch.Tensor | int, longest: int) -> None:
         """Count the new real tokens of each row, once all layers have written them."""
@@ -100,21 +101,40 @@ class KVCache:
         self.longest = longest
 
     def repeat(self, n: int) -> KVCache:
-        """A cache with every row n times in succession: N samples continue one prefilled prompt."""
-        rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        return self._copy(rows.repeat_interleave(n))
+        """A cache with every row n times in succession: n candidates continue one prefilled problem."""
+        cache = copy(self)
+        cache.select(torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(n))
+        return cache
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""
-        kept = self._copy(rows)
-        self.k, self.v, self.lengths = kept.k, kept.v, kept.lengths
+        self._move(rows, len(rows))
+        self.lengths = self.lengths[rows]
         self.longest = int(self.lengths.max()) if len(rows) else 0
 
-    def _copy(self, rows: torch.Tensor) -> KVCache:
-        cache = copy(self)
-        cache.k, cache.v = [k[rows] for k in self.k], [v[rows] for v in self.v]
-        cache.lengths = self.lengths[rows]
-        return cache
+    def copy_rows(self, source: torch.Tensor, target: torch.Tensor) -> None:
+        """Make the rows `target` copies of the rows `source`; rows beyond the last one become new ones."""
+        if not len(source):
+            return
+        B = max(len(self.lengths), int(target.max()) + 1)
+        if B > len(self.k[0]):  # twice the room, so that a batch that grows is copied now and then only
+            self._move(torch.arange(len(self.lengths), device=target.device), 2 * B)
+        for tensor in (*self.k, *self.v):
+            tensor[target, :, : self.longest] = tensor[source, :, : self.longest]
+        lengths = F.pad(self.lengths, (0, B - len(self.lengths)))
+        lengths[target] = lengths[source]
+        self.lengths = lengths
+
+    def _move(self, rows: torch.Tensor, capacity: int) -> None:
+        """Put `rows` first in new tensors with room for `capacity` rows; only what is filled is copied."""
+        self.k, self.v = (
+            [self._moved(old, rows, capacity) for old in tensors] for tensors in (self.k, self.v)
+        )
+
+    def _moved(self, old: torch.Tensor, rows: torch.Tensor, capacity: int) -> torch.Tensor:
+        new = old.new_zeros(capacity, *old.shape[1:])
+        new[: len(rows), :, : self.longest] = old[rows, :, : self.longest]
+        return new
 
 
 @dataclass(frozen=True)

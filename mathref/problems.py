@@ -134,13 +134,13 @@ def select_families(only: Sequence[str] | None, without: Sequence[str] | None) -
 
 PAGE_SHARE = 0.5  # of the documents; the rest is arithmetic
 PAGE_LEVELS = (1, 2, 3)  # the two hardest levels are left to fine-tuning
+JUDGED_LINES = 0.4  # of the documents that judge; the rest are judged solutions
 PAGE_STYLES = ("answer", "brief", "brief", "detailed", "detailed")
 
 
 def pretraining_text(seed: int = 0, *, judged_share: float = 0.0) -> Iterator[str]:
     """Endless documents for `train.py --stage pretrain`: pages of arithmetic, and pages of easy solved
-    problems; a share of them says of lines of arithmetic (one half of it) or of a solution (the other half)
-    whether they are correct.
+    problems; a share of them says of lines of arithmetic or of a solution whether they are correct.
 
     The arithmetic is written as the detailed solutions write it, so that a base model's mistakes are slips
     rather than ignorance. The pages teach to read a problem's numbers; each is laid out like a prompt of
@@ -152,7 +152,7 @@ def pretraining_text(seed: int = 0, *, judged_share: float = 0.0) -> Iterator[st
     pages = stream("train", seed=-1 - seed, levels=PAGE_LEVELS)
     while True:
         if judged_share and rng.random() < judged_share:
-            if rng.random() < 0.5:
+            if rng.random() < JUDGED_LINES:
                 yield "\n".join(_judged_line(rng) for _ in range(rng.randint(6, 12)))
             else:
                 yield _judged_solution(next(pages), rng)
@@ -177,7 +177,7 @@ def _solution(problem: BuiltinProblem, style: str) -> str:
 def _judged_line(rng: random.Random) -> str:
     """A line of arithmetic, half of the time with a slip, and the verdict on it."""
     line = _drill(rng).rstrip(".")
-    wrong = _with_slip(line, rng) if rng.random() < 0.5 else line
+    wrong = _with_slip(line, rng, carried=0.0) if rng.random() < 0.5 else line
     return f"{wrong} is{VERDICTS[wrong != line]}."
 
 
@@ -188,22 +188,36 @@ def _judged_solution(problem: BuiltinProblem, rng: random.Random) -> str:
     return evaluator_prompt(problem.problem, shown) + VERDICTS[shown != right]
 
 
-def _with_slip(text: str, rng: random.Random) -> str:
-    """The text with one result wrong, half of the time carried on to where the same number comes again.
+def _with_slip(text: str, rng: random.Random, carried: float = 0.5) -> str:
+    """The text with one number wrong, in a share `carried` of cases also where the same number comes again.
 
-    A result is a number behind an equals sign; text without one stays as it is.
+    Half of the slips are results, numbers behind an equals sign; the others are numbers anywhere, as where a
+    model copies a coefficient wrongly. Text without a number stays as it is.
     """
-    places = list(re.finditer(r"(?<==)-?(\d{1,9})(?![\d.,]*\d)", text))
-    if not places:
+    numbers = list(re.finditer(r"(?<![\d.])\d{1,9}(?![\d.,]*\d)", text))
+    results = [number for number in numbers if text[: number.start()].rstrip("-").endswith("=")]
+    if not numbers:
         return text
-    place = rng.choice(places)
-    value = int(place[1])
-    slip = rng.choice((1, 1, 2, 3, 5, 9, 10, 10, 20, 100)) * rng.choice((1, -1))
-    wrong = str(value + slip if value + slip >= 0 else value - slip)
-    before, after = text[: place.start(1)], text[place.end(1) :]
-    if rng.random() < 0.5:
+    place = rng.choice(results if results and rng.random() < 0.5 else numbers)
+    value = place[0]
+    wrong = _misread(value, [number[0] for number in numbers if number[0] != value], rng)
+    before, after = text[: place.start()], text[place.end() :]
+    if rng.random() < carried:
         after = re.sub(rf"(?<!\d){value}(?!\d)", wrong, after)
     return before + wrong + after
+
+
+def _misread(value: str, others: Sequence[str], rng: random.Random) -> str:
+    """Another number in the place of `value`: a little more or less, one digit wrong, or one of `others`."""
+    kind = rng.random()
+    if others and kind < 0.25:
+        return rng.choice(others)
+    if kind < 0.6:
+        place = rng.randrange(len(value))
+        digit = rng.choice([d for d in "0123456789" if d != value[place]])
+        return str(int(value[:place] + digit + value[place + 1 :]))
+    slip = rng.choice((1, 1, 2, 3, 5, 9, 10, 10, 20, 100)) * rng.choice((1, -1))
+    return str(int(value) + slip if int(value) + slip >= 0 else int(value) - slip)
 
 
 def _drill(rng: random.Random) -> str:

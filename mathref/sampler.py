@@ -9,10 +9,14 @@ truncation [P]: so it means the same under every decoding setting. A completion 
 string (cut off, with all after it), at `max_new_tokens`, or where the model's context is full; finish_reason
 is "stop" for the first two, "length" for the others.
 
-How the work is laid out: each prompt is run once, its cache rows are repeated n times, and prompts of
-different lengths share a batch (every cache row has its own length). All random numbers are drawn
-beforehand, from one generator per (seed, problem id, sample index): a completion depends on nothing else,
-and no step of the loop does Python work per row. Finished rows leave once they are a quarter of the batch.
+How the work is laid out: what n completions have in common is computed once. Each prompt is one row of the
+batch, and so are all its completions until they part: a row is copied when two of them choose different
+tokens. Where a model is sure of itself this is most of the work (of 64 solutions that a fine-tuned base
+writes, some 16 differ, and most of those only towards the end). Prompts of different lengths share a batch,
+since every cache row has its own length. All random numbers are drawn beforehand, from one generator per
+(seed, problem id, sample index): a completion depends on nothing else, and no step of the loop does Python
+work per row. Rows that nobody writes any more are given to new ones, or leave once they are a quarter of the
+batch.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from mathref.model import KVCache, Transformer
 from mathref.tokenizer import Tokenizer, check_fits
 
 PREFIX = 64  # most probable tokens looked at before a full sort: holds the nucleus of nearly every row
-LEAVE_SHARE = 0.25  # copying the cache pays once this share of the batch has finished
+LEAVE_SHARE = 0.25  # moving the cache together pays once this share of its rows is idle
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class SampleConfig:
     max_new_tokens: int = 256
     seed: int = 0
     stop: tuple[str, ...] = ()  # strings that end a completion
-    batch_rows: int = 256  # completions decoded side by side
+    batch_rows: int = 256  # completions decoded side by side; equal beginnings are one row
 
     def __post_init__(self) -> None:
         bounds = [
@@ -110,34 +114,40 @@ def _draw(ranked: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> tuple[t
     return torch.minimum(place, last), before < ranked.shape[-1]
 
 
-def choose(logits: torch.Tensor, uniforms: torch.Tensor, config: SampleConfig) -> torch.Tensor:
-    """Draw one token per row: logits (B, V) float32, uniforms (B,) in [0, 1) -> tokens (B,).
+def choose(
+    logits: torch.Tensor, uniforms: torch.Tensor, config: SampleConfig, rows: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Draw tokens: logits (B, V) float32, uniforms (A,) in [0, 1) -> tokens (A,).
 
+    Draw i is from row rows[i] of the logits, by default from row i: one distribution may serve many draws.
     The nucleus is the smallest set of most probable tokens whose mass reaches top_p, so never empty.
     Example: p = (0.5, 0.3, 0.15, 0.05), top_p = 0.7 -> the first two tokens (0.5 alone is below 0.7, 0.5 +
     0.3 is not), renormalised to (0.625, 0.375); u = 0.6 draws the first, u = 0.7 the second. Of equal
     probabilities at the edge only as many stay as are needed: ties enlarge neither the nucleus nor the
     top-k.
     """
+    rows = torch.arange(len(uniforms), device=logits.device) if rows is None else rows  # (A,)
     if config.temperature == 0:
-        return logits.argmax(dim=-1)
+        return logits.argmax(dim=-1)[rows]
     probs = torch.softmax(logits / config.temperature, dim=-1)  # (B, V)
     if config.top_k:
         ranked, order = _rank(probs, config.top_k)  # (B, k)
-        place, _ = _draw(ranked / ranked.sum(dim=-1, keepdim=True), uniforms, config.top_p)
-        return order.gather(1, place.unsqueeze(1)).squeeze(1)
+        place, _ = _draw((ranked / ranked.sum(dim=-1, keepdim=True))[rows], uniforms, config.top_p)
+        return order[rows, place]
     if config.top_p == 1:  # nothing is cut off, so nothing needs an order
-        return _draw(probs, uniforms, 1.0)[0]
-    peak, tokens = probs.max(dim=-1)  # (B,)
+        return _draw(probs[rows], uniforms, 1.0)[0]
+    peak, best = probs.max(dim=-1)  # (B,)
+    tokens = best[rows]  # (A,)
     # In mathematical text most tokens are near certain: where one is the whole nucleus nothing is ranked.
-    open_rows = (peak < config.top_p).nonzero().squeeze(1)
+    open_draws = (peak < config.top_p)[rows].nonzero().squeeze(1)
     for width in (PREFIX, probs.shape[-1]):
-        if len(open_rows) == 0:
+        if len(open_draws) == 0:
             break
+        open_rows, at = rows[open_draws].unique(return_inverse=True)  # (b,), (a,)
         ranked, order = _rank(probs[open_rows], width)  # (b, width)
-        place, complete = _draw(ranked, uniforms[open_rows], config.top_p)
-        tokens[open_rows] = order.gather(1, place.unsqueeze(1)).squeeze(1)
-        open_rows = open_rows[~complete]  # a nucleus wider than the prefix: these rows are sorted in full
+        place, complete = _draw(ranked[at], uniforms[open_draws], config.top_p)  # (a,)
+        tokens[open_draws] = order[at, place]
+        open_draws = open_draws[~complete]  # a nucleus wider than the prefix: these are ranked in full
     return tokens
 
 
@@ -190,10 +200,8 @@ def encode_prompts(
     return encoded
 
 
-def _prefill(
-    model: Transformer, encoded: list[list[int]], n: int, max_len: int
-) -> tuple[torch.Tensor, KVCache]:
-    """Run P prompts once; next-token logits (P * n, V) and a cache with every row n times."""
+def _prefill(model: Transformer, encoded: list[list[int]], max_len: int) -> tuple[torch.Tensor, KVCache]:
+    """Run P prompts once; next-token logits (P, V) and the cache."""
     weight = next(model.parameters())
     lengths = torch.tensor([len(tokens) for tokens in encoded], device=weight.device)  # (P,)
     rows = [torch.tensor(tokens, device=weight.device) for tokens in encoded]
@@ -202,7 +210,37 @@ def _prefill(
     cache = KVCache(model.config, len(encoded), max_len, device=weight.device, dtype=weight.dtype)
     hidden = model.hidden(tokens, mask=mask, kv_cache=cache)  # (P, T, C)
     last = hidden[torch.arange(len(encoded), device=weight.device), lengths - 1]  # (P, C)
-    return model.head(last).repeat_interleave(n, dim=0), cache.repeat(n)
+    return model.head(last), cache
+
+
+def _part(
+    cache: KVCache, slot: torch.Tensor, token: torch.Tensor, full: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give every distinct text a row of its own: (A,) rows and chosen tokens of the completions being written
+    -> (A,) their new rows, and (B,) the next token of each row.
+
+    A row whose completions part is copied, into a row that nobody writes any more or behind the last one.
+    Idle rows go on with padding until there are too many of them, or, where the cache is `full` and has no
+    place for their next token, until now.
+    """
+    n_rows = len(cache.lengths)
+    (parent, word), text = torch.stack((slot, token)).unique(dim=1, return_inverse=True)  # (U,), (U,), (A,)
+    stays = torch.ones_like(parent, dtype=torch.bool)  # the first of a row's continuations
+    stays[1:] = parent[1:] != parent[:-1]
+    idle = torch.ones(n_rows, dtype=torch.bool, device=slot.device)
+    idle[parent] = False
+    behind = torch.arange(n_rows, n_rows + len(parent), device=slot.device)
+    free = torch.cat((idle.nonzero().squeeze(1), behind))
+    place = parent.clone()
+    place[~stays] = free[: len(parent) - int(stays.sum())]
+    cache.copy_rows(parent[~stays], place[~stays])
+    n_rows = len(cache.lengths)
+    if len(place) < n_rows and (full or len(place) <= (1 - LEAVE_SHARE) * n_rows):
+        cache.select(place)
+        return text, word
+    following = torch.zeros(n_rows, dtype=torch.int64, device=slot.device)
+    following[place] = word
+    return place[text], following
 
 
 def _decode(
@@ -219,7 +257,7 @@ def _decode(
     limits = limits.repeat_interleave(R // len(encoded))  # (R,) tokens each completion may have
     steps, longest = int(limits.max()), max(map(len, encoded))
     max_len = min(model.config.max_seq_len, longest + steps)
-    logits, cache = _prefill(model, encoded, R // len(encoded), max_len)  # (R, V)
+    logits, cache = _prefill(model, encoded, max_len)  # (P, V)
 
     eos = torch.tensor(tokenizer.eos_ids, device=device, dtype=torch.int64)
     usable = max((tokenizer.vocab_size, *(i + 1 for i in tokenizer.eos_ids)))  # ids the tokenizer can read
@@ -228,29 +266,23 @@ def _decode(
     logprob = torch.zeros(R, dtype=torch.float64, device=device)
     length = torch.zeros(R, dtype=torch.int64, device=device)
     stopped = torch.zeros(R, dtype=torch.bool, device=device)
-    rows = torch.arange(R, device=device)  # (B,) the completion that each row of the batch is writing
-    alive = torch.ones(R, dtype=torch.bool, device=device)  # (B,)
+    live = torch.arange(R, device=device)  # (A,) the completions still being written
+    slot = live // (R // len(encoded))  # (A,) the batch row that holds the text of each so far
     for step in range(steps):
-        logits = logits.float()
-        token = choose(logits[:, :usable], uniforms[rows, step], config)  # (B,)
-        token_logprob = logits.gather(1, token.unsqueeze(1)).squeeze(1) - logits.logsumexp(dim=-1)
-        tokens[rows, step] = token  # finished rows go on writing behind their end until they leave
-        logprob[rows] += token_logprob.double() * alive
-        length[rows] += alive
-        stopped[rows] |= alive & torch.isin(token, eos)
-        if can_end is not None and len(candidates := rows[alive & can_end[token]]):
+        logits = logits.float()  # (B, V)
+        token = choose(logits[:, :usable], uniforms[live, step], config, slot)  # (A,)
+        tokens[live, step] = token
+        logprob[live] += (logits[slot, token] - logits.logsumexp(dim=-1)[slot]).double()
+        length[live] = step + 1
+        stopped[live] = torch.isin(token, eos)
+        if can_end is not None and len(candidates := live[~stopped[live] & can_end[token]]):
             stopped[_stop_hits(tokenizer, tokens[:, : step + 1], candidates, config.stop)] = True
-        alive &= ~stopped[rows] & (step + 1 < limits[rows])
-        remaining = int(alive.sum())
-        if remaining == 0:
+        going = ~stopped[live] & (step + 1 < limits[live])
+        live, slot, token = live[going], slot[going], token[going]
+        if not len(live):
             break
-        # Where the context is full, finished rows leave at once: the cache has no place for their next token.
-        full = longest + step >= max_len
-        if remaining < len(rows) and (full or remaining <= (1 - LEAVE_SHARE) * len(rows)):
-            kept = alive.nonzero().squeeze(1)
-            cache.select(kept)
-            rows, token, alive = rows[kept], token[kept], alive[kept]
-        logits = model(token.unsqueeze(1), kv_cache=cache)[:, -1]  # (B, V)
+        slot, following = _part(cache, slot, token, full=longest + step >= max_len)
+        logits = model(following.unsqueeze(1), kv_cache=cache)[:, -1]  # (B, V)
     if not logprob.isfinite().all():
         raise ValueError("the model's logits are not finite: broken weights, or a dtype that overflows")
     written = zip(tokens.tolist(), length.tolist(), logprob.tolist(), stopped.tolist(), strict=True)

@@ -53,7 +53,7 @@ class Scale:
     later_steps: int = 200  # of the third stage, and of the control
     scr_steps: int = 300
     mixed_steps: int = 300  # joint and contrastive
-    sample: tuple[str, ...] = ("--batch-rows", "512")
+    sample: tuple[str, ...] = ("--batch-rows", "2048")
 
 
 QUICK = Scale(

@@ -173,6 +173,20 @@ def test_repeated_and_selected_rows_go_on_as_their_originals() -> None:
     torch.testing.assert_close(model(token, kv_cache=copies)[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_copied_rows_go_on_as_their_originals() -> None:
+    """Into a row that is in use, and behind the last one, where the cache has to grow first."""
+    model, prompt, more = build(), random_tokens(2, 5), random_tokens(4, 1, seed=3)
+    cache = KVCache(model.config, 2, 16, device="cpu", dtype=torch.float32)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    model(prompt, mask=mask, kv_cache=cache)
+    cache.copy_rows(torch.tensor([1, 0, 1]), torch.tensor([0, 2, 3]))
+    assert cache.lengths.tolist() == [3, 3, 5, 3]
+    logits = model(more, kv_cache=cache)[:, 0]
+    for row, (origin, length) in enumerate([(1, 3), (1, 3), (0, 5), (1, 3)]):
+        alone = model(torch.cat((prompt[origin : origin + 1, :length], more[row : row + 1]), dim=1))[0, -1]
+        torch.testing.assert_close(logits[row], alone, rtol=1e-4, atol=1e-5)
+
+
 def test_the_cache_narrows_when_its_longest_row_leaves() -> None:
     model = build()
     cache = KVCache(model.config, 2, 12, device="cpu", dtype=torch.float32)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mathref.model import KVCache, ModelConfig, Transformer
-from mathref.sampler import PREFIX, SampleConfig, choose, row_uniforms, sample
+from mathref.sampler import LEAVE_SHARE, PREFIX, Completion, SampleConfig, choose, row_uniforms, sample
 
 BOS, EOS, EOS2 = 1, 2, 3
 LETTERS = "abcdefghij :\n"
@@ -353,22 +353,53 @@ def test_a_prompt_longer_than_the_context_is_named(length: int) -> None:
 # ---- what it costs -----------------------------------------------------------------------------------
 
 
-def test_prompts_run_once_and_finished_rows_leave() -> None:
-    """The prompt is one row for all its samples, and the batch shrinks as completions end."""
-    model = noisy(eos=2.0)
-    found = sample(model, TOKENIZER, PROMPTS, n=50, max_new_tokens=40)
-    lengths = sorted(len(c.token_ids) for completions in found for c in completions)
-    assert model.batches[:2] == [4, 200]
-    assert all(later <= earlier for earlier, later in zip(model.batches[1:], model.batches[2:], strict=False))
-    assert len(model.batches) == max(lengths)  # no step after the last completion has ended
-    assert sum(model.batches[1:]) < 1.5 * sum(lengths)  # far from 200 rows times the longest
+def rows_needed(found: list[list[Completion]]) -> list[int]:
+    """Distinct texts, problem by problem, after 1, 2, ... tokens: those that some completion goes on from."""
+    longest = max(len(c.token_ids) for completions in found for c in completions)
+    return [
+        sum(len({c.token_ids[:t] for c in completions if len(c.token_ids) > t}) for completions in found)
+        for t in range(1, longest)
+    ]
+
+
+@pytest.mark.parametrize("eos", [0.0, 2.0, 4.0])
+@pytest.mark.parametrize("temperature", [0.3, 0.9])
+def test_equal_beginnings_are_one_row(eos: float, temperature: float) -> None:
+    """Each step runs every distinct text once, and at most a third more rows that are idle."""
+    model = noisy(eos=eos)
+    found = sample(model, TOKENIZER, PROMPTS, n=50, max_new_tokens=40, temperature=temperature)
+    assert model.batches[0] == 4  # each prompt is one row for all of its samples
+    needed = rows_needed(found)
+    assert len(model.batches) == 1 + len(needed)  # no step after the last completion has ended
+    for rows, least in zip(model.batches[1:], needed, strict=True):
+        assert least <= rows <= max(least / (1 - LEAVE_SHARE), 4)
+
+
+def test_completions_that_part_keep_their_own_past() -> None:
+    """Rows are copied where completions part, and moved where others end: each equals the uncached loop."""
+    model, config = tiny_model(), SampleConfig(temperature=0.5)
+    prompts, n, limit = ["ab", "abcabcab", "j"], 12, 24
+    found = sample(model, TOKENIZER, prompts, n=n, temperature=config.temperature, max_new_tokens=limit)
+    agreeing = rows_needed(found)
+    assert agreeing[0] < sum(agreeing) / len(agreeing) < n * len(prompts)  # some part later than others
+    for place, (prompt, completions) in enumerate(zip(prompts, found, strict=True)):
+        for uniforms, completion in zip(
+            row_uniforms(0, str(place), range(n), limit), completions, strict=True
+        ):
+            tokens = [BOS, *TOKENIZER.encode(prompt)]
+            written: list[int] = []
+            while len(written) < limit and not (written and written[-1] in TOKENIZER.eos_ids):
+                logits = model(torch.tensor([tokens + written]))[:, -1, :V]
+                written.append(int(choose(logits, uniforms[len(written)].reshape(1), config)))
+            assert list(completion.token_ids) == written
 
 
 def test_a_wide_request_is_cut_into_batches() -> None:
-    model = noisy()
+    model, wide = noisy(), noisy()
     found = sample(model, TOKENIZER, ["a", "b"], n=10, max_new_tokens=5, batch_rows=4)
     assert [len(completions) for completions in found] == [10, 10]
-    assert max(model.batches) == 4
+    assert found == sample(wide, TOKENIZER, ["a", "b"], n=10, max_new_tokens=5, batch_rows=20)
+    assert max(model.batches) <= 4 < max(wide.batches)
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------
