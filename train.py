@@ -48,6 +48,12 @@ DEFAULTS = {
     "joint": {"steps": 300, "batch_size": 64, "lr": 1e-4, "warmup_steps": 20, "eval_every": 100},
     "contrastive": {"steps": 100, "batch_size": 32, "lr": 2e-4, "warmup_steps": 10, "eval_every": 50},
 }
+# Flags that would be ignored: pre-training reads its own text alone, and nothing else is pre-trained.
+OF_PRETRAINING = ("judged_share", "more_layers")
+OF_FINE_TUNING = (
+    "data", "style", "families", "exclude_families", "per_problem",
+    "merge_steps", "drop_steps", "corrupt_steps", "n_validation", "samples",
+)  # fmt: skip
 LATER_SSFT_STEPS = 200  # of an ssft stage that follows others: section 8's third stage
 
 
@@ -90,6 +96,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="none of these: held out, to evaluate on with sample.py --families",
     )
     add("--judged-share", type=float, default=0.0, help="pretrain: share of documents that judge solutions")
+    add("--more-layers", type=int, default=0, help="pretrain: new layers on top of a checkpoint")
     add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
     add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
     add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
@@ -98,6 +105,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_evaluator_flags(parser)
     _add_loop_flags(parser)
     args = parser.parse_args(argv)
+    for name in OF_FINE_TUNING if args.stage == "pretrain" else OF_PRETRAINING:
+        if getattr(args, name) != parser.get_default(name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} would be ignored by --stage {args.stage}, it belongs to "
+                f"{'fine-tuning' if name in OF_FINE_TUNING else '--stage pretrain'}: leave it out, or choose "
+                "another stage"
+            )
     if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
         raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
     if args.stage == "mtsf" and not args.sequence:
@@ -211,7 +225,13 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
     from mathref.problems import select_families
 
     if args.stage == "pretrain":
-        return stages.pretrain(args.model, config, device=device, judged_share=args.judged_share)
+        return stages.pretrain(
+            args.model,
+            config,
+            device=device,
+            judged_share=args.judged_share,
+            more_layers=args.more_layers,
+        )
     families = select_families(args.families, args.exclude_families)
     samples = candidates(args, generator, device) if args.stage in ON_CANDIDATES else None
     options = stages.EvaluatorConfig(

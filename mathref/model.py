@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -347,3 +347,17 @@ class Transformer(nn.Module):
         angles = positions.float().unsqueeze(-1) * frequencies  # (..., D/2)
         angles = torch.cat((angles, angles), dim=-1)  # (..., D)
         return angles.cos(), angles.sin()
+
+
+def with_more_layers(model: Transformer, n: int) -> Transformer:
+    """A model that computes the same and has `n` more layers on top.
+
+    What a new layer adds to the stream is zero until it is trained, since its output matrices are.
+    """
+    deeper = Transformer(replace(model.config, n_layer=model.config.n_layer + n))
+    with torch.no_grad():
+        for block in deeper.blocks[model.config.n_layer :]:
+            block.attention.out.weight.zero_()
+            block.mlp.out.weight.zero_()
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    return deeper

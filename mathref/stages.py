@@ -30,7 +30,7 @@ from mathref.candidates import Classes
 from mathref.data import Problem, read_samples, remove_held_out, training_data
 from mathref.files import digest_text, write_json
 from mathref.grader import grade
-from mathref.model import ModelConfig, Transformer
+from mathref.model import ModelConfig, Transformer, with_more_layers
 from mathref.objectives import (
     Contrast,
     ContrastiveObjective,
@@ -79,6 +79,7 @@ def pretrain(
     *,
     device: torch.device,
     judged_share: float = 0.0,
+    more_layers: int = 0,
     n_validation: int = 200,
 ) -> Stage:
     """A new model of one of SHAPES, or the checkpoint in a folder, on `config.steps * config.batch_size`
@@ -86,9 +87,14 @@ def pretrain(
 
     A checkpoint that goes on should be given another seed than it had, or it sees the same documents again.
     `judged_share` of the documents say what is correct and what is not (`problems.pretraining_text`).
+    `more_layers` are put on top of it, and change nothing until they are trained.
     Raises ValueError for what is neither a shape nor a checkpoint folder.
     """
     if model in SHAPES:
+        if more_layers:
+            raise ValueError(
+                f"--more-layers {more_layers}: they go on top of a checkpoint, and {model} is a new model"
+            )
         tokenizer: Tokenizer = train_sentencepiece(tokenizer_text(config.seed), VOCAB_SIZE)
         torch.manual_seed(config.seed)
         network = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[model]))
@@ -96,6 +102,12 @@ def pretrain(
     elif (Path(model) / "config.json").exists():
         tokenizer, network = load_tokenizer(Path(model)), load_model(model, dtype=torch.float32)
         origin = f"the checkpoint {model}, trained further"
+        if more_layers:
+            torch.manual_seed(config.seed)
+            network, origin = (
+                with_more_layers(network, more_layers),
+                f"{origin} with {more_layers} more layers",
+            )
     else:
         raise ValueError(
             f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "

@@ -18,7 +18,7 @@ from mathref.runs import ASSETS
 from mathref.stages import EvaluatorConfig
 from mathref.tokenizer import load_tokenizer
 from mathref.trainer import TrainConfig, step_items
-from mathref.weights import save_model
+from mathref.weights import load_model, save_model
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=2, batch_size=3)
@@ -54,6 +54,23 @@ def test_pretraining_repeats_with_its_seed(base, monkeypatch):
 def test_unknown_shape_is_refused():
     with pytest.raises(ValueError, match="tiny or small"):
         stages.pretrain("huge", CONFIG, device=CPU)
+
+
+def test_more_layers_change_nothing_until_they_are_trained(base):
+    _, folder = base
+    before = load_model(folder, dtype=torch.float32)
+    stage = stages.pretrain(str(folder), CONFIG, device=CPU, more_layers=2, n_validation=4)
+    tokens = torch.tensor([stage.items[0].ids[:60]])
+    assert stage.model.config.n_layer == before.config.n_layer + 2
+    assert torch.equal(stage.model(tokens), before(tokens))
+    stage.objective.loss(stage.model, stage.items).backward()
+    gradients = [p.grad for p in stage.model.blocks[-1].parameters() if p.grad is not None]
+    assert any(gradient.abs().max() > 0 for gradient in gradients)  # zero outputs, yet they learn
+
+
+def test_a_new_model_has_the_layers_of_its_shape():
+    with pytest.raises(ValueError, match="on top of a checkpoint"):
+        stages.pretrain("tiny", CONFIG, device=CPU, more_layers=1)
 
 
 def test_ssft_targets_are_the_solutions(base):

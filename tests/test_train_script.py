@@ -76,6 +76,21 @@ def test_an_impossible_sequence_is_one_line(flags, said, tmp_path, capsys):
     assert said in refused(f"--stage mtsf {flags} --out {tmp_path / 'out'}", capsys)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--stage pretrain --style brief", "--style would be ignored by --stage pretrain"),
+        ("--stage pretrain --data math.jsonl", "--data would be ignored by --stage pretrain"),
+        ("--stage pretrain --drop-steps 0.1", "--drop-steps would be ignored by --stage pretrain"),
+        ("--stage ssft --judged-share 0.5", "--judged-share would be ignored by --stage ssft"),
+        ("--stage mtsf --more-layers 2", "--more-layers would be ignored by --stage mtsf"),
+    ],
+)
+def test_a_flag_of_other_stages_is_refused(flags, said, tmp_path, capsys):
+    """They were ignored, and the run was another one than its command said."""
+    assert said in refused(f"{flags} --out {tmp_path / 'out'}", capsys)
+
+
 # --- Runs ---
 
 
