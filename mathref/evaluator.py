@@ -25,6 +25,7 @@ from mathref.prompts import VERDICTS, evaluator_candidate, evaluator_problem
 from mathref.tokenizer import Tokenizer, check_fits
 
 Ids = tuple[int, ...]
+SCORES = (1e-300, 1 - 2**-53)  # scores stay off 0 and 1, probabilities that can be ranked
 
 
 class Words(NamedTuple):
@@ -185,10 +186,5 @@ def score(
     if not temperature > 0:
         raise ValueError(f"the calibration temperature is {temperature}, expected a positive number")
     odds = log_odds(model, tokenizer, problem, solutions, tokens_per_batch=tokens_per_batch)
-    return [_sigmoid(value / temperature) for value in odds]
-
-
-def _sigmoid(x: float) -> float:
-    """1 / (1 + e^-x) without overflow, kept off 0 and 1: a score stays a probability that can be ranked."""
-    value = 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(max(x, -700)) / (1 + math.exp(max(x, -700)))
-    return min(value, 1 - 2**-53)
+    probabilities = torch.tensor(odds, dtype=torch.float64).div(temperature).sigmoid()
+    return probabilities.clamp(*SCORES).tolist()

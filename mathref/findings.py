@@ -253,7 +253,7 @@ def transfer(study: Study) -> Table | None:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Expectation:
     """One paired difference and the side of zero on which it is expected; "flat" means not above zero."""
 
     label: str
@@ -273,7 +273,7 @@ class Comparison:
         return "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
 
 
-def overall(comparisons: Sequence[Comparison]) -> Verdict:
+def overall(comparisons: Sequence[Expectation]) -> Verdict:
     """Holds if all do; does not hold if one does not; else undecided, or not measured where nothing was."""
     verdicts: list[Verdict] = [c.verdict for c in comparisons]
     if not verdicts or all(v == "not measured" for v in verdicts):
@@ -295,14 +295,14 @@ def _points(d: PairedDifference | None) -> str:
     return "" if d is None else f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
 
 
-def orderings(study: Study) -> list[tuple[str, list[Comparison]]]:
+def orderings(study: Study) -> list[tuple[str, list[Expectation]]]:
     """Section 11 of the specification, one by one, as paired comparisons."""
     weak, strong, maj, oracle = study.sizes[0], study.sizes[-1], study.maj, study.oracle
     own = {size: judged(size, "detailed-test", f"{size}-xent") for size in (weak, strong)}
     margin = judged(strong, "detailed-test", f"{strong}-margin")
 
-    def compare(label: str, a: Source, b: Source, expected: str = "above") -> Comparison:
-        return Comparison(label, _difference(study, a, b), expected)  # type: ignore[arg-type]
+    def compare(label: str, a: Source, b: Source, expected: str = "above") -> Expectation:
+        return Expectation(label, _difference(study, a, b), expected)  # type: ignore[arg-type]
 
     rows = [f"{size}-{name}" for size in dict.fromkeys((weak, strong)) for name in PAPER_ROWS]
     first = [c for row in rows if study.values(row, maj) for c in (
@@ -343,18 +343,18 @@ def orderings(study: Study) -> list[tuple[str, list[Comparison]]]:
     ]  # fmt: skip
 
 
-def _style_interaction(study: Study, size: str) -> Comparison:
+def _style_interaction(study: Study, size: str) -> Expectation:
     """(detailed - brief) after fine-tuning minus the same after prompting, in Maj1, paired by problem."""
     names = ("detailed-test", "brief-test", "fewshot-detailed", "fewshot-brief")
     found = [study.values(f"{size}-{name}", study.maj) for name in names]
     label = f"{size}: gap fine-tuned - gap prompted, {study.maj}"
     if any(values is None for values in found):
-        return Comparison(label, None, "above")
+        return Expectation(label, None, "above")
     a, b, c, d = (np.array(values) for values in found)
-    return Comparison(label, paired_bootstrap((a - b).tolist(), (c - d).tolist()), "above")
+    return Expectation(label, paired_bootstrap((a - b).tolist(), (c - d).tolist()), "above")
 
 
-def ordering_table(found: Sequence[tuple[str, list[Comparison]]]) -> Table:
+def ordering_table(found: Sequence[tuple[str, list[Expectation]]]) -> Table:
     """One row a comparison, under the ordering that it belongs to."""
     rows = []
     for number, (claim, comparisons) in enumerate(found, start=1):

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -147,17 +147,28 @@ def tokenizer_text(seed: int) -> list[str]:
     return [line for document in documents for line in document.split("\n") if line]
 
 
-def _start(folder: Path, device: torch.device) -> tuple[Transformer, Tokenizer, str]:
-    """The checkpoint that a stage starts from, and a line about it."""
+class Start(NamedTuple):
+    """The checkpoint that a stage starts from, and a line about it; two stages in one share it."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    note: str
+
+
+def start_from(folder: Path | Start, device: torch.device) -> Start:
+    """Load the checkpoint in `folder`, unless that is done; ValueError where its tokenizer does not fit."""
+    if isinstance(folder, Start):
+        return folder
     tokenizer = load_tokenizer(folder)
     # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
     model = load_model(folder, device=str(device), dtype=torch.float32)
     check_fits(tokenizer, model.config)
-    return model, tokenizer, f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
+    note = f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
+    return Start(model, tokenizer, note)
 
 
 def ssft(
-    folder: Path,
+    folder: Path | Start,
     sources: list[str],
     config: TrainConfig,
     *,
@@ -174,7 +185,7 @@ def ssft(
 
     Raises ValueError when tokenizer and model do not belong together or no example fits the context.
     """
-    model, tokenizer, origin = _start(folder, device)
+    model, tokenizer, origin = start_from(folder, device)
     data = training_data(
         sources,
         style=style,
@@ -316,7 +327,7 @@ def _judged(
 
 
 def scr(
-    folder: Path,
+    folder: Path | Start,
     samples: Path,
     config: TrainConfig,
     options: EvaluatorConfig,
@@ -331,7 +342,7 @@ def scr(
     share of problems whose best-scored candidate is right. Raises ValueError as `read_classes` does, and for
     a tokenizer that cannot tell the two words apart.
     """
-    model, tokenizer, origin = _start(folder, device)
+    model, tokenizer, origin = start_from(folder, device)
     words = evaluator.verdict_words(tokenizer)
     train, validation, notes = read_classes(samples, config.seed, n_validation)
     digest = digest_text(json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False))
@@ -440,8 +451,9 @@ def joint(
     `data` are the arguments of `ssft`. The checkpoint with the best greedy accuracy, then the lowest joint
     loss, is kept, as for a generator.
     """
-    generator = ssft(folder, sources, config, device=device, **data)
-    judge = scr(folder, samples, config, options, device=device)
+    start = start_from(folder, device)
+    generator = ssft(start, sources, config, device=device, **data)
+    judge = scr(start, samples, config, options, device=device)
     objective: JointObjective[Any] = JointObjective(judge.objective, options.alpha_2)
     solutions = random.Random(config.seed).choices(generator.items, k=len(judge.items))
     items = [Joint(judged, solution) for judged, solution in zip(judge.items, solutions, strict=True)]

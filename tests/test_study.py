@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mathref import findings, study
-from mathref.findings import Comparison, overall
+from mathref.findings import Expectation, overall
 from mathref.metrics import PairedDifference
 from mathref.study import LOG, PARTS, QUICK, Job, Scale, jobs, run
 
@@ -111,14 +111,14 @@ def difference(low: float, high: float) -> PairedDifference:
     ],
 )
 def test_verdicts_follow_from_the_interval(expected, low, high, verdict):
-    assert Comparison("", difference(low, high), expected).verdict == verdict
+    assert Expectation("", difference(low, high), expected).verdict == verdict
 
 
 def test_an_ordering_needs_all_its_comparisons():
-    good = Comparison("", difference(0.1, 0.2), "above")
-    open_ = Comparison("", difference(-0.1, 0.2), "above")
-    bad = Comparison("", difference(-0.2, -0.1), "above")
-    missing = Comparison("", None, "above")
+    good = Expectation("", difference(0.1, 0.2), "above")
+    open_ = Expectation("", difference(-0.1, 0.2), "above")
+    bad = Expectation("", difference(-0.2, -0.1), "above")
+    missing = Expectation("", None, "above")
     assert overall([good, good]) == "holds"
     assert overall([good, open_]) == overall([good, missing]) == "undecided"
     assert overall([good, open_, bad]) == "does not hold"
