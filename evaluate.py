@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mathref.runs import run_command
+from mathref.runs import HelpFormatter, run_command
 
 if TYPE_CHECKING:
     from mathref.report import Scored, System, Table
@@ -27,7 +27,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         prog="evaluate.py",
         description="Tables of one or more samples files, with 95%% intervals (value, then low-high).",
         epilog="A greedy file and a samples file of one model and the same problems are shown as one system.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="what sample.py or rerank.py wrote, or alike"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref.rerank import DEFAULT_K, STRATEGIES
-from mathref.runs import pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import HelpFormatter, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
     from mathref.data import SampledProblem
@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="rerank.py",
         description="Score the solutions of a samples file with an evaluator; report every selection rule.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument_group("what to score, and with which evaluator").add_argument
     add("--evaluator", default=DEFAULT_EVALUATOR, metavar="DIR", help="a run folder of train.py --stage scr")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
 from mathref.files import digest_text
-from mathref.runs import comma_list, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import HelpFormatter, comma_list, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
     from mathref.data import Problem
@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="sample.py",
         description="Sample solutions, grade them, and write one line per problem (JSON Lines).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument_group("what to solve, and with which model").add_argument
     add("--model", default=DEFAULT_MODEL, metavar="DIR", help="tiny, small (shipped), or a model folder")

@@ -9,6 +9,7 @@ same.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -31,6 +32,14 @@ PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "sympy")
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = Path(__file__).resolve().parent / "assets"
 SHIPPED = ("tiny", "small")  # base models that come with the repository
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to a flag's help, unless the help says it itself or there is none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = action.default is None or "(default" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
 
 
 def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from mathref.files import append_jsonl, drop_partial_line, read_jsonl
-from mathref.runs import ROOT, run_command
+from mathref.runs import ROOT, HelpFormatter, run_command
 
 SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
@@ -48,7 +48,7 @@ class Scale:
     n_validation: int = 200  # validation problems that K and n are chosen on
     n_problems: int = 3000  # training problems that an evaluator's candidates are drawn for
     n_candidates: int = 8  # candidates of each; the paper has 64
-    train: tuple[str, ...] = ("--tokens-per-batch", "1024")  # further flags of every train.py
+    train: tuple[str, ...] = ()  # further flags of every train.py
     ssft_steps: int = 250
     later_steps: int = 200  # of the third stage, and of the control
     scr_steps: int = 300
@@ -418,7 +418,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m mathref.study",
         description="Run or resume the study on the built-in problems and write its tables and figures.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     add = parser.add_argument
     add("--out", type=Path, default=Path("runs/study"), help="folder for models, samples, tables, figures")

@@ -53,7 +53,7 @@ class TrainConfig:
     warmup_steps: int = 20  # linear from 0
     weight_decay: float = 0.1  # on matrices only
     max_grad_norm: float = 1.0  # gradients are scaled down to this norm
-    tokens_per_batch: int = 4096  # padded tokens a micro-batch holds at most: memory, not mathematics
+    tokens_per_batch: int = 1024  # padded tokens a micro-batch holds at most: memory, not mathematics
     dtype: torch.dtype = torch.float32  # of the matrix products (autocast); weights stay as they are
     activation_checkpointing: bool = False  # layers computed twice: less memory, more time
     eval_every: int = 0  # steps between validations; 0 = at the end only
