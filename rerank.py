@@ -4,6 +4,8 @@ Paper: sections 6.1 and 7; Tables 3, 6 (any evaluator over any generator's sampl
 Choices [P]: only the candidates that the chosen rules read are scored, and none twice: a later run with other
 rules or another K adds what is missing, a killed run continues with the same command. Where the evaluator's
 folder holds calibration.json (train.py fits it on validation problems), its temperature divides the log odds.
+`--evaluator likelihood` is the control: the generator's own probability of each solution, which its samples
+file holds already. An evaluator that ranks no better has learnt nothing that the generator did not know.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from mathref.rerank import DEFAULT_K, STRATEGIES
 from mathref.runs import HelpFormatter, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
-    from mathref.data import SampledProblem
     from mathref.scoring import Evaluator
 
 DEFAULT_EVALUATOR = "runs/scr"
+LIKELIHOOD = "likelihood"  # in place of an evaluator's folder: the generator's own probabilities
 DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
 
 
@@ -32,7 +34,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=HelpFormatter,
     )
     add = parser.add_argument_group("what to score, and with which evaluator").add_argument
-    add("--evaluator", default=DEFAULT_EVALUATOR, metavar="DIR", help="a run folder of train.py --stage scr")
+    add(
+        "--evaluator",
+        default=DEFAULT_EVALUATOR,
+        metavar="DIR",
+        help="a run folder of train.py --stage scr, or likelihood",
+    )
     add("--samples", default=DEFAULT_SAMPLES, metavar="FILE", help="samples of any model or engine")
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
     add = parser.add_argument_group("selection").add_argument
@@ -60,8 +67,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def check_inputs(args: argparse.Namespace) -> Path:
-    """The evaluator's folder; a default that is not there yet gets a line that says how to make it."""
+def check_inputs(args: argparse.Namespace) -> Path | None:
+    """The evaluator's folder, None for the likelihood; a default that is not there yet gets a line that says
+    how to make it.
+    """
     if args.evaluator == DEFAULT_EVALUATOR and not Path(DEFAULT_EVALUATOR).exists():
         raise FileNotFoundError(
             f"{DEFAULT_EVALUATOR} is not there yet: make it with `python train.py --stage scr`, or name the "
@@ -72,17 +81,19 @@ def check_inputs(args: argparse.Namespace) -> Path:
             f"{DEFAULT_SAMPLES} is not there yet: make it with `python sample.py`, or name a samples file "
             "with --samples"
         )
+    if args.evaluator == LIKELIHOOD:
+        return None
     try:
         return resolve_model(args.evaluator)
     except FileNotFoundError as error:
         raise FileNotFoundError(str(error).replace("--model", "--evaluator", 1)) from None
 
 
-def default_out(args: argparse.Namespace, folder: Path) -> Path:
+def default_out(args: argparse.Namespace) -> Path:
     """A file name made of both names; scores of the first N problems are told apart."""
     stem = Path(args.samples).name.split(".jsonl")[0]
     first = f"-first{args.limit}" if args.limit else ""
-    return Path("samples") / f"{stem}-by-{folder.name}{first}.jsonl"
+    return Path("samples") / f"{stem}-by-{Path(args.evaluator).name}{first}.jsonl"
 
 
 def read_temperature(folder: Path) -> float:
@@ -100,19 +111,15 @@ def read_temperature(folder: Path) -> float:
     return float(value)
 
 
-def describe(
-    folder: Path, meta: dict[str, Any], problems: list[SampledProblem], dtype: str, temperature: float
-) -> dict[str, Any]:
-    """The meta line of the scored file: that of the samples, and what decides the scores."""
-    from mathref.scoring import samples_digest
+def describe(folder: Path, args: argparse.Namespace, temperature: float) -> dict[str, Any]:
+    """What decides an evaluator's scores, for the meta line of the scored file."""
     from mathref.weights import model_digest
 
-    return meta | {
+    return {
         "evaluator": folder.name,
         "evaluator_digest": model_digest(folder),
-        "evaluator_dtype": dtype,
+        "evaluator_dtype": str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch."),
         "evaluator_temperature": temperature,
-        "samples_digest": samples_digest(problems),
     }
 
 
@@ -150,28 +157,29 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parse_args(argv)
     folder = check_inputs(args)
-    out = default_out(args, folder) if args.out == "auto" else Path(args.out)
+    out = default_out(args) if args.out == "auto" else Path(args.out)
     if out.resolve() == Path(args.samples).resolve():
         raise ValueError(f"--out {out}: is the samples file itself; name another file")
     from tqdm import tqdm
 
     from mathref.data import read_samples
-    from mathref.scoring import missing, open_scored, score_file, wanted_indices
+    from mathref.scoring import likelihood, missing, open_scored, samples_digest, score_file, wanted_indices
 
     meta, problems = read_samples(args.samples)
     problems = problems[: args.limit or None]
     if not problems:
         raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")
-    temperature = read_temperature(folder)
-    dtype = str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch.")
-    meta = describe(folder, meta, problems, dtype, temperature)
+    temperature = read_temperature(folder) if folder else 1.0
+    source = describe(folder, args, temperature) if folder else {"evaluator": LIKELIHOOD}
+    meta |= source | {"samples_digest": samples_digest(problems)}
     wanted = wanted_indices(problems, args.strategy, args.k)
     there = open_scored(out, meta, overwrite=args.overwrite)
     todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
     at = f", scores at temperature {temperature:.3g}" if temperature != 1 else ""
-    print(f"{folder} ({meta['evaluator_digest']}) on {len(problems)} problems{at}", file=sys.stderr)
+    digest = f" ({meta['evaluator_digest']})" if folder else ""
+    print(f"{args.evaluator}{digest} on {len(problems)} problems{at}", file=sys.stderr)
     if todo:
-        evaluator = load_evaluator(folder, args, temperature)
+        evaluator = load_evaluator(folder, args, temperature) if folder else likelihood(problems)
         done = len(problems) - len(todo)
         bar = tqdm(total=len(problems), initial=done, unit="problem", desc="scoring", disable=None)
         with bar:

@@ -26,7 +26,7 @@ from mathref.files import atomic_write, read_jsonl
 from mathref.metrics import PairedDifference, bootstrap_interval, mean_interval, paired_bootstrap
 from mathref.report import Scored, System, Table
 from mathref.selection import first_samples, scored_share, selected_right
-from mathref.study import LOG, LOSSES, finished
+from mathref.study import LIKELIHOOD, LOG, LOSSES, finished
 
 Values = list[float]  # one per problem, sorted by problem id
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
@@ -149,6 +149,7 @@ def rules(study: Study) -> Table | None:
     """Tables 3 and 6, and the combined recipe: what each rule makes of which evaluator's scores."""
     weak, strong = study.sizes[0], study.sizes[-1]
     pairs = [(size, "detailed-test", f"{size}-{loss}") for size in (weak, strong) for loss in LOSSES]
+    pairs += [(size, "detailed-test", LIKELIHOOD) for size in (weak, strong)]
     pairs += [(strong, "detailed-test", f"{weak}-xent"), (weak, "detailed-test", f"{strong}-xent")]
     pairs += [(strong, "mtsf-xent-test", f"{strong}-xent")]
     others = ("scr-first", "joint-0.1", "joint-1", "joint-10")
@@ -177,12 +178,12 @@ def quality(study: Study) -> Table | None:
     """How well each evaluator ranks and how calibrated it is, seed 0."""
     found = []
     for size in dict.fromkeys(study.sizes):
-        for loss in LOSSES:
-            test = study.scored(judged(size, "detailed-test", f"{size}-{loss}"), 0)
-            validation = study.scored(judged(size, "detailed-validation", f"{size}-{loss}"), 0)
+        for name in (*(f"{size}-{loss}" for loss in LOSSES), LIKELIHOOD):
+            test = study.scored(judged(size, "detailed-test", name), 0)
+            validation = study.scored(judged(size, "detailed-validation", name), 0)
             measured = tables.evaluator_quality(test, validation) if test else None
             if measured:
-                found.append((f"{size}-{loss}", measured))
+                found.append((name if size in name else f"{size}, {name}", measured))
     return tables.quality_table(found) if found else None
 
 

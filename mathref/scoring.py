@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,24 @@ from mathref.rerank import Strategy, cluster, needed, pair_cache
 
 Evaluator: TypeAlias = Callable[[str, Sequence[str]], list[float]]  # problem, N solutions -> N scores
 SAVE_COST_S = 10.0  # seconds of evaluation that a kill may leave out of the cost file
+
+
+def likelihood(problems: Sequence[SampledProblem]) -> Evaluator:
+    """The generator's own probability exp(logprob) of each sampled solution, as an evaluator: the control.
+
+    Raises ValueError, naming a problem, where the samples came without log-probabilities.
+    """
+    logprobs: dict[tuple[str, str], float] = {}
+    for problem in problems:
+        for sample in problem.samples:
+            if sample.logprob is None:
+                raise ValueError(
+                    f"problem {problem.id}: a sample without 'logprob', which the likelihood needs; sample "
+                    "with sample.py, or rank with an evaluator"
+                )
+            logprobs[problem.problem, sample.text] = sample.logprob
+    # Far below the smallest float all would be 0 and tie; no solution is that long and that unlikely.
+    return lambda problem, solutions: [math.exp(max(logprobs[problem, text], -700)) for text in solutions]
 
 
 def without_scores(problem: SampledProblem) -> SampledProblem:

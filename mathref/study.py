@@ -34,6 +34,7 @@ SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
 PROMPT_PARTS = {"brief": "headline", "detailed": "styles"}  # style of few-shot examples -> part of the study
 LOSSES = ("margin", "xent")
+LIKELIHOOD = "likelihood"  # rerank.py's control: the generator's own probabilities in an evaluator's place
 # Families that the transfer part trains without: one of each kind of answer and of working.
 HELD_OUT_FAMILIES = ("system", "gcd", "percent", "marbles", "radical")
 LOG = "jobs.jsonl"
@@ -47,7 +48,7 @@ class Scale:
     limit: int = 0  # test problems, 0 = all 500
     n_validation: int = 200  # validation problems that K and n are chosen on
     n_problems: int = 3000  # training problems that an evaluator's candidates are drawn for
-    n_candidates: int = 8  # candidates of each; the paper has 64
+    n_candidates: int = 16  # candidates of each; the paper has 64
     train: tuple[str, ...] = ()  # further flags of every train.py
     ssft_steps: int = 250
     later_steps: int = 200  # of the third stage, and of the control
@@ -130,7 +131,7 @@ class Plan:
         command = ("sample.py", "--model", str(model), "--seed", str(self.seed), "--limit", str(limit))
         decoding = ("--greedy",) if n == 1 else ("--n", str(n))
         flags = (*decoding, "--out", str(self.file(name)), *self.scale.sample, *more)
-        cost = 0.3 if n == 1 else n * (limit or 500) / 6400 * (1.7 if "small" in name else 1)
+        cost = 0.3 if n == 1 else n * (limit or 500) / 40000 * (1.7 if "small" in name else 1)
         return Job(self.name(name), command + flags, self.file(name), tuple(map(self.name, needs)), cost)
 
     def both(self, name: str, model: str | Path, *more: str, needs: Sequence[str] = ()) -> list[Job]:
@@ -143,10 +144,11 @@ class Plan:
     def rerank(self, samples: str, evaluator: str) -> Job:
         """Score all candidates of the samples file `samples`, so that every rule can be compared."""
         name = f"{samples}-by-{evaluator}"
-        command = ("rerank.py", "--evaluator", str(self.model(evaluator)))
+        control = evaluator == LIKELIHOOD
+        command = ("rerank.py", "--evaluator", evaluator if control else str(self.model(evaluator)))
         files = ("--samples", str(self.file(samples)), "--out", str(self.file(name)))
-        needs = tuple(map(self.name, (samples, evaluator)))
-        return Job(self.name(name), command + files, self.file(name), needs, 2.0)
+        needs = tuple(map(self.name, (samples,) if control else (samples, evaluator)))
+        return Job(self.name(name), command + files, self.file(name), needs, 0.2 if control else 2.0)
 
     def name(self, name: str) -> str:
         return f"seed{self.seed}/{name}"
@@ -227,7 +229,7 @@ def evaluators(plan: Plan, size: str) -> list[Job]:
         flags = ("--loss", loss, "--samples", samples)
         found.append(plan.train(name, plan.model(generator), "scr", scale.scr_steps, *flags, needs=needs))
         found += [plan.rerank(f"{generator}-{split}", name) for split in ("validation", "test")]
-    return found
+    return [*found, plan.rerank(f"{generator}-test", LIKELIHOOD)]
 
 
 def across_models(plan: Plan, sizes: Sequence[str]) -> list[Job]:

@@ -158,9 +158,30 @@ def test_the_calibration_of_the_evaluator_is_used(
     assert problems[0].samples[0].score == pytest.approx(1 / (1 + math.exp(-odds / 2.5)), abs=1e-6)
 
 
+def test_the_generators_own_likelihood_is_the_control(folder: Path, tmp_path: Path) -> None:
+    """RR.All then takes the sample that its generator found most probable; no model is loaded."""
+    lines = json.loads(json.dumps(LINES))
+    for i, line in enumerate(lines):
+        for place, sample in enumerate(line["samples"]):
+            sample["logprob"] = -1.0 - (place + i) % 6
+    samples, out = tmp_path / "with.jsonl", tmp_path / "s.jsonl"
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(folder, out, "--evaluator", "likelihood", "--samples", str(samples)) == 0
+    meta, problems = read_samples(out)
+    assert meta["evaluator"] == "likelihood"
+    # Problem 0: the texts 0, 1, 0, 1, 1, 99 have -1, -2, ..., -6; equal texts have one logprob, the last.
+    assert [s.score for s in problems[0].samples] == [math.exp(-p) for p in (3, 5, 3, 5, 5, 6)]
+    assert all(s.score is None for s in problems[2].samples)  # without an answer nothing is scored
+
+
+def test_the_likelihood_needs_logprobs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(folder, tmp_path / "s.jsonl", "--evaluator", "likelihood") == 2
+    assert "problem p0: a sample without 'logprob'" in capsys.readouterr().err
+
+
 def test_default_names_are_made_of_both() -> None:
     def name(*argv: str) -> str:
-        return rerank.default_out(rerank.parse_args(list(argv)), Path("runs/scr")).as_posix()
+        return rerank.default_out(rerank.parse_args(list(argv))).as_posix()
 
     assert name() == "samples/ssft-test-n64-t0.9-by-scr.jsonl"
     assert name("--samples", "x/api.jsonl.gz", "--limit", "5") == "samples/api-by-scr-first5.jsonl"
