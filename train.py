@@ -168,7 +168,13 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
             "steps", f"optimiser steps, for mtsf one number a stage; a later ssft {LATER_SSFT_STEPS}"
         ),
     )
-    add("--batch-size", type=int, help=_by_stage("batch_size", "examples an optimiser step"))
+    add(
+        "--batch-size",
+        type=int,
+        help=_by_stage(
+            "batch_size", "examples an optimiser step; half with --loss margin, whose examples are pairs"
+        ),
+    )
     add("--lr", type=float, help=_by_stage("lr", "peak learning rate"))
     add(
         "--schedule", choices=["cosine", "constant"], default="cosine", help="learning rate after the warm-up"
@@ -215,6 +221,8 @@ def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
         own = argparse.Namespace(**vars(args) | {"stage": stage})
         own.steps = args.steps[place % len(args.steps)] if args.steps else None
         defaults = DEFAULTS[stage] | ({"steps": LATER_SSFT_STEPS} if stage == "ssft" and place else {})
+        if stage == "scr" and args.loss == "margin":
+            defaults["batch_size"] //= 2  # an example is a pair: as many candidates a step as with xent
         for name, value in defaults.items():
             if getattr(own, name) is None:
                 setattr(own, name, value)

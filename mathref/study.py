@@ -119,7 +119,7 @@ class Plan:
         """Fine-tune `model` into the run folder `name`."""
         command = ("train.py", "--stage", stage, "--model", str(model), "--seed", str(self.seed), "--resume")
         flags = ("--steps", str(steps), "--out", str(self.model(name)), *self.scale.train, *more)
-        cost = steps / 50 * (1.7 if "small" in name else 1)
+        cost = steps / 50 * (2.6 if "small" in name else 1)
         return Job(self.name(name), command + flags, self.model(name), tuple(map(self.name, needs)), cost)
 
     def sample(
@@ -131,7 +131,7 @@ class Plan:
         command = ("sample.py", "--model", str(model), "--seed", str(self.seed), "--limit", str(limit))
         decoding = ("--greedy",) if n == 1 else ("--n", str(n))
         flags = (*decoding, "--out", str(self.file(name)), *self.scale.sample, *more)
-        cost = 0.3 if n == 1 else n * (limit or 500) / 40000 * (1.7 if "small" in name else 1)
+        cost = 0.3 if n == 1 else n * (limit or 500) / 40000 * (2.6 if "small" in name else 1)
         return Job(self.name(name), command + flags, self.file(name), tuple(map(self.name, needs)), cost)
 
     def both(self, name: str, model: str | Path, *more: str, needs: Sequence[str] = ()) -> list[Job]:

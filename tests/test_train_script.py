@@ -61,6 +61,13 @@ def test_a_flag_wins_over_the_defaults_of_every_stage():
     assert train.parse_args("--stage mtsf --sequence scr,ssft".split()).model == "runs/ssft"
 
 
+def test_both_losses_read_as_many_candidates_a_step():
+    (xent,), (margin,) = planned("--stage scr"), planned("--stage scr --loss margin")
+    assert xent.batch_size == 2 * margin.batch_size
+    (given,) = planned("--stage scr --loss margin --batch-size 7")
+    assert given.batch_size == 7
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
