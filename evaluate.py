@@ -35,6 +35,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("what to show").add_argument
     add("--k-curve", action="store_true", help="Pass@k and maj@k over k; MajK@N and the rules over K and N")
     add("--adaptive", action="store_true", help="adaptive stopping: accuracy against samples spent")
+    add("--simulate", action="store_true", help="the rules with simulated evaluators: how good must one be?")
     add("--plot", metavar="IMAGE", default="", help="draw the curves that need no scores (.png, .pdf, .svg)")
     add(
         "--rerank-plot",
@@ -93,6 +94,7 @@ def print_tables(systems: list[System], args: argparse.Namespace) -> None:
     """Main table, Pass@k, one table per level and subject, shares; the curves if asked for."""
     from mathref import report, tables
     from mathref.adaptive import replay
+    from mathref.simulated import simulate
 
     print("Percent of problems, 95% interval in brackets.")
     show("", report.main_table(systems), args.markdown)
@@ -111,6 +113,9 @@ def print_tables(systems: list[System], args: argparse.Namespace) -> None:
     for system in sampled if args.adaptive else []:
         stopped = replay(system.sampled.problems, system.sampled.clusters)
         show(f"{system.name}, adaptive stopping", tables.adaptive_table(stopped), args.markdown)
+    for system in sampled if args.simulate else []:
+        found = simulate(system.sampled.problems, system.sampled.clusters, k=args.k, seed=args.seed)
+        show(f"{system.name}, simulated evaluators", tables.simulated_table(found, args.k), args.markdown)
 
 
 def print_selection(

@@ -43,6 +43,7 @@ from mathref.selection import (
     selected_right,
     strategy_name,
 )
+from mathref.simulated import Simulated
 
 Chosen = Literal["given", "validation", "optimistic"]
 
@@ -248,6 +249,13 @@ def adaptive_table(found: Sequence[Stopped]) -> Table:
         "only all",
     ]
     return Table([*head, "McNemar p"], rows)
+
+
+def simulated_table(found: Sequence[Simulated], k: int) -> Table:
+    """What the rules reach with evaluators of known quality (`simulated.simulate`)."""
+    rules = list(found[0].right)
+    rows = [[f"{s.quality:.2f}", *(percent(s.right[rule]) for rule in rules)] for s in found]
+    return Table(["pairs ordered rightly", *(strategy_name(rule, k) for rule in rules)], rows)
 
 
 # ---- JSON --------------------------------------------------------------------------------------------
