@@ -153,9 +153,9 @@ def pretraining_text(seed: int = 0, *, judged_share: float = 0.0) -> Iterator[st
     while True:
         if judged_share and rng.random() < judged_share:
             if rng.random() < JUDGED_LINES:
-                yield "\n".join(_judged_line(rng) for _ in range(rng.randint(6, 12)))
+                yield _judged_lines(rng)
             else:
-                yield _judged_solution(next(pages), rng)
+                yield _judged_template(next(pages), rng)
             continue
         if rng.random() >= PAGE_SHARE:
             yield "\n".join(_drill(rng) for _ in range(rng.randint(6, 12)))
@@ -174,18 +174,30 @@ def _solution(problem: BuiltinProblem, style: str) -> str:
     }[style]
 
 
-def _judged_line(rng: random.Random) -> str:
-    """A line of arithmetic, half of the time with a slip, and the verdict on it."""
+def judged_line(rng: random.Random) -> tuple[str, bool]:
+    """A line of arithmetic, half of the time with a slip, and whether it is right."""
     line = _drill(rng).rstrip(".")
-    wrong = _with_slip(line, rng, carried=0.0) if rng.random() < 0.5 else line
-    return f"{wrong} is{VERDICTS[wrong != line]}."
+    shown = _with_slip(line, rng, carried=0.0) if rng.random() < 0.5 else line
+    return shown, shown == line
 
 
-def _judged_solution(problem: BuiltinProblem, rng: random.Random) -> str:
-    """A problem and a solution in the evaluator's template, half of the time with a slip, and the verdict."""
+def judged_solution(problem: BuiltinProblem, rng: random.Random) -> tuple[str, bool]:
+    """A solution of the problem, detailed ones more often, half of the time with a slip, and whether it is
+    right.
+    """
     right = problem.detailed if rng.random() < 0.8 else problem.brief
     shown = _with_slip(right, rng) if rng.random() < 0.5 else right
-    return evaluator_prompt(problem.problem, shown) + VERDICTS[shown != right]
+    return shown, shown == right
+
+
+def _judged_lines(rng: random.Random) -> str:
+    judged = (judged_line(rng) for _ in range(rng.randint(6, 12)))
+    return "\n".join(f"{line} is{VERDICTS[not right]}." for line, right in judged)
+
+
+def _judged_template(problem: BuiltinProblem, rng: random.Random) -> str:
+    shown, right = judged_solution(problem, rng)
+    return evaluator_prompt(problem.problem, shown) + VERDICTS[not right]
 
 
 def _with_slip(text: str, rng: random.Random, carried: float = 0.5) -> str:
