@@ -169,8 +169,8 @@ def save_model(model: Transformer, path: str | Path) -> None:
     is not stored twice.
     """
     path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
     config = config_to_hf(model.config, next(model.parameters()).dtype)
+    path.mkdir(parents=True, exist_ok=True)
     tensors = {name_to_hf(name, model.config): p.detach() for name, p in model.named_parameters()}
     write_safetensors(path / WEIGHTS, tensors, {"format": "pt"})
     write_json(path / CONFIG, config)
