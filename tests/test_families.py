@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +16,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+import sentencepiece
+import tokenizers
 import torch
 
 from mathref.architectures import FAMILIES, config_from_hf, config_to_hf
 from mathref.model import KVCache, ModelConfig, Transformer, with_more_layers
+from mathref.problems import generate
+from mathref.tokenizer import load_tokenizer
 from mathref.weights import load_model, save_model
 
 try:
     import transformers
 except ModuleNotFoundError:
     transformers = None
+try:
+    HAS_PROTOBUF = importlib.util.find_spec("google.protobuf") is not None
+except ModuleNotFoundError:  # no package google at all
+    HAS_PROTOBUF = False
 
 absent = pytest.mark.skipif(transformers is None, reason="needs transformers (requirements-dev.txt)")
 VOCAB, LENGTH, WINDOW = 83, 40, 7
@@ -185,17 +195,6 @@ def test_every_family_agrees_with_theirs(case: str) -> None:
 
 @pytest.mark.parity
 @absent
-def test_table() -> None:
-    """Prints the parity table (with -s)."""
-    lines = [f"{'':28}{'logits':>9}{'cache':>9}{'save':>9}"]
-    for case in CASES:
-        lines.append(f"{case:28}" + "".join(f"{value:9.0e}" for value in parity(case).values()))
-    print("\nlargest absolute difference from transformers, float32\n" + "\n".join(lines))
-    assert {CASES[case]["model_type"] for case in CASES} == set(FAMILIES)
-
-
-@pytest.mark.parity
-@absent
 @pytest.mark.parametrize("case", ["mistral, window", "qwen2", "gemma2", "gemma3_text"])
 @torch.no_grad()
 def test_left_padding_gives_their_logits(case: str, tmp_path: Path) -> None:
@@ -225,6 +224,135 @@ def test_their_config_is_written_as_it_was_read(case: str, tmp_path: Path) -> No
     assert {key: value for key, value in back.items() if key not in ignored} == {
         key: value for key, value in newest.items() if key not in ignored
     }
+
+
+# ---- tokenizers --------------------------------------------------------------------------------------
+
+# The tokenizer files that the checkpoints of a family come with.
+TOKENIZERS = {
+    "llama": ("tokenizer.model", "tokenizer.json"),  # 1 and 2; 3 and SmolLM2
+    "mistral": ("tokenizer.model",),
+    "qwen2": ("tokenizer.json",),
+    "qwen3": ("tokenizer.json",),
+    "gemma": ("tokenizer.model",),
+    "gemma2": ("tokenizer.model",),
+    "gemma3_text": ("tokenizer.model",),
+}
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@functools.cache
+def texts() -> list[str]:
+    """1,000 problems: of MATH-500 and GSM8K where the data sets are at hand, built-in ones otherwise."""
+    files = (("math500_test.jsonl", "problem"), ("gsm8k_test.jsonl", "question"))
+    if all((SHARED / file).is_file() for file, _ in files):
+        lines = [(SHARED / file).read_text(encoding="utf-8").splitlines()[:500] for file, _ in files]
+        return [json.loads(line)[key] for (_, key), part in zip(files, lines, strict=True) for line in part]
+    return [problem.problem for problem in generate("train", 1000)]
+
+
+@functools.cache
+def pieces(gemma: bool) -> bytes:
+    """A small sentencepiece model with the settings of Llama 2 and Mistral, or of Gemma."""
+    settings: dict[str, Any] = dict(add_dummy_prefix=True, unk_id=0, bos_id=1, eos_id=2, pad_id=-1)
+    if gemma:
+        settings = dict(add_dummy_prefix=False, pad_id=0, eos_id=1, bos_id=2, unk_id=3)
+        settings |= dict(pad_piece="<pad>", eos_piece="<eos>", bos_piece="<bos>")
+        settings |= dict(
+            user_defined_symbols=["<start_of_turn>", "<end_of_turn>", "\n", "\n\n", "\u2581\u2581"]
+        )
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts()[::5]),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=700,
+        byte_fallback=True,
+        split_digits=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        num_threads=1,
+        minloglevel=2,
+        **settings,
+    )
+    return model.getvalue()
+
+
+def their_tokenizer(family: str, file: str, folder: Path) -> Any:
+    """Their tokenizer of this family from a folder with this file, as its checkpoints come."""
+    (folder / "config.json").write_text(json.dumps({"model_type": family}))
+    gemma, eos = family.startswith("gemma"), "<|im_end|>"
+    if file == "tokenizer.model":
+        (folder / file).write_bytes(pieces(gemma))
+        settings = {"tokenizer_class": "GemmaTokenizer" if gemma else "LlamaTokenizer", "add_bos_token": True}
+        settings |= {"bos_token": "<bos>", "eos_token": "<eos>"} if gemma else {"legacy": family == "mistral"}
+        added = {"700": {"content": eos, "special": True}, "701": {"content": "<think>", "special": False}}
+        settings["added_tokens_decoder"] = added
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    else:
+        bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
+        bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        bpe.decoder = tokenizers.decoders.ByteLevel()
+        alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=700, initial_alphabet=alphabet, show_progress=False
+        )
+        bpe.train_from_iterator(texts()[::5], trainer)
+        if family == "llama":
+            theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token=eos)
+        else:
+            trained = json.loads(bpe.to_str())["model"]
+            merges = [tuple(pair) for pair in trained["merges"]]
+            theirs = transformers.Qwen2Tokenizer(vocab=trained["vocab"], merges=merges, eos_token=eos)
+        theirs.add_tokens(["<think>"])
+        theirs.save_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+@functools.cache
+def differing_texts(family: str, file: str) -> int:
+    """How many of 2,000 texts, half of them with added tokens, get other ids or come back otherwise."""
+    with TemporaryDirectory() as name:
+        theirs = their_tokenizer(family, file, Path(name))
+        ours = load_tokenizer(Path(name))
+    count = 0
+    for text in texts():
+        for written in (text, f"{text}<|im_end|> {text[:20]}<think>7"):
+            ids = ours.encode(written)
+            count += ids != theirs(written, add_special_tokens=False)["input_ids"] or ours.decode(
+                ids
+            ) != theirs.decode(ids, skip_special_tokens=True)
+    starts = theirs("7")["input_ids"][0]
+    assert ours.bos_id == (starts if starts == theirs.bos_token_id else None)
+    assert theirs.eos_token_id in ours.eos_ids
+    return count
+
+
+@pytest.mark.parity
+@absent
+@pytest.mark.parametrize(("family", "file"), [(f, file) for f, files in TOKENIZERS.items() for file in files])
+def test_every_tokenizer_agrees_with_theirs(family: str, file: str) -> None:
+    if file == "tokenizer.model" and not HAS_PROTOBUF:
+        pytest.skip("transformers reads tokenizer.model with package protobuf (requirements-dev.txt)")
+    assert differing_texts(family, file) == 0
+
+
+@pytest.mark.parity
+@absent
+def test_table() -> None:
+    """Prints the parity table (with -s)."""
+    assert {CASES[case]["model_type"] for case in CASES} == set(FAMILIES) == set(TOKENIZERS)
+    lines = ["largest absolute difference of logits in float32, and texts of 2,000 with other token ids"]
+    lines.append(f"{'':28}{'logits':>9}{'cache':>9}{'save':>9}{'tokenizer':>11}")
+    for case in CASES:
+        files = TOKENIZERS[CASES[case]["model_type"]]
+        if "tokenizer.model" in files and not HAS_PROTOBUF:
+            differing = "no protobuf"
+        else:
+            differing = sum(differing_texts(CASES[case]["model_type"], file) for file in files)
+        row = "".join(f"{value:9.0e}" for value in parity(case).values())
+        lines.append(f"{case:28}{row}{differing:>11}")
+    print("\n" + "\n".join(lines))
 
 
 # ---- without transformers ----------------------------------------------------------------------------
