@@ -81,7 +81,7 @@ class SentencePieceTokenizer:
         self._splitter = re.compile(
             f"({'|'.join(sorted(map(re.escape, self.added), key=len, reverse=True))})"
         )
-        # The beginning of a text may get a blank in front; what follows an added token does with "legacy" only.
+        # A text may get a blank in front; what follows an added token in it gets one with "legacy" only.
         self._inner = self.processor
         if self.added and not _setting(settings, "legacy", False):
             self._inner = sentencepiece.SentencePieceProcessor(model_proto=model + NO_BLANK_IN_FRONT)
