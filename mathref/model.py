@@ -25,14 +25,8 @@ from mathref.rope import RopeScaling, angles, frequencies, rotate
 
 # Fields of ModelConfig that count something, that are numbers, and that say yes or no.
 SIZES = ("vocab_size", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner", "max_seq_len")
-NUMBERS = (
-    "rope_theta",
-    "norm_eps",
-    "query_scalar",
-    "attention_softcap",
-    "logit_softcap",
-    "window_rope_theta",
-)
+NUMBERS = ("rope_theta", "norm_eps")
+OPTIONAL_NUMBERS = ("query_scalar", "attention_softcap", "logit_softcap", "window_rope_theta")
 CLAIMS = ("tie_embeddings", "qkv_bias", "qk_norm", "norm_unit_offset", "post_norms", "scale_embedding")
 ACTIVATIONS = ("silu", "gelu_tanh")
 
@@ -43,7 +37,7 @@ def _is_count(value: object) -> bool:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model; weights.py reads and writes it as config.json."""
+    """The shape of a model and its switches; architectures.py reads and writes it as config.json."""
 
     vocab_size: int
     n_layer: int
@@ -65,9 +59,7 @@ class ModelConfig:
     logit_softcap: float | None = None  # and so are the logits
     sliding_window: int | None = None  # tokens that a windowed layer sees, the current one included
     window_pattern: tuple[bool, ...] = (True,)  # which layers are windowed; repeated over all of them
-    window_rope_theta: float | None = (
-        None  # rotary base of the windowed layers, unscaled; None: as the others
-    )
+    window_rope_theta: float | None = None  # rotary base of windowed layers, unscaled; None: as the others
     activation: str = "silu"  # of the gate: one of ACTIVATIONS
     norm_unit_offset: bool = False  # norm weights are stored as their difference from one
     post_norms: bool = False  # what attention and feed-forward add to the stream is normalised, too
@@ -81,10 +73,10 @@ class ModelConfig:
             raise ValueError(f"model config: {heads}")
         if self.head_dim % 2:
             raise ValueError(f"model config: head_dim {self.head_dim} is odd, rotary positions need pairs")
-        for name in NUMBERS:
-            value, optional = getattr(self, name), getattr(ModelConfig, name) is None
-            positive = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-            self._require(name, positive or (optional and value is None), "a positive number")
+        for name in (*NUMBERS, *OPTIONAL_NUMBERS):
+            value, absent = getattr(self, name), name in OPTIONAL_NUMBERS and getattr(self, name) is None
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            self._require(name, absent or (number and 0 < value < math.inf), "a positive number")
         for name in CLAIMS:
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         window, pattern = self.sliding_window, self.window_pattern
