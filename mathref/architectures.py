@@ -209,9 +209,9 @@ def _rope_values(family: Family, values: dict[str, Any], source: str | Path) -> 
             layer_types = " and ".join(LAYER_TYPES)
             raise ValueError(f"{source}: {name} is {parameters!r}, expected an object for {layer_types}")
         local = _one_rope(parameters.get("sliding_attention"), f"{name} of sliding_attention", source)
-        if local["rope_scaling"] is not None:
-            kind = local["rope_scaling"].kind
-            raise ValueError(f"{source}: {name} of sliding_attention is {kind!r}, supported: default")
+        if local["rope_scaling"] is not None or local["partial_rotary_factor"] not in (None, 1):
+            given = parameters["sliding_attention"]
+            raise ValueError(f"{source}: {name} of sliding_attention is {given!r}, supported: plain ones")
         found = {"rope_local_base_freq": local["rope_theta"]}
         name, settings = f"{name} of full_attention", parameters.get("full_attention")
     found |= _one_rope(settings, name, source)

@@ -35,7 +35,9 @@ try:
 except ModuleNotFoundError:  # no package google at all
     HAS_PROTOBUF = False
 
-absent = pytest.mark.skipif(transformers is None, reason="needs transformers (requirements-dev.txt)")
+needs_transformers = pytest.mark.skipif(
+    transformers is None, reason="needs transformers (requirements-dev.txt)"
+)
 VOCAB, LENGTH, WINDOW = 83, 40, 7
 # Sizes that are no powers of two, C != H * D, and more tokens than windows and original contexts hold.
 SIZES = dict(
@@ -186,7 +188,7 @@ def parity(case: str) -> dict[str, float]:
 
 
 @pytest.mark.parity
-@absent
+@needs_transformers
 @pytest.mark.parametrize("case", CASES)
 def test_every_family_agrees_with_theirs(case: str) -> None:
     for kind, value in parity(case).items():
@@ -194,7 +196,7 @@ def test_every_family_agrees_with_theirs(case: str) -> None:
 
 
 @pytest.mark.parity
-@absent
+@needs_transformers
 @pytest.mark.parametrize("case", ["mistral, window", "qwen2", "gemma2", "gemma3_text"])
 @torch.no_grad()
 def test_left_padding_gives_their_logits(case: str, tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_left_padding_gives_their_logits(case: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parity
-@absent
+@needs_transformers
 @pytest.mark.parametrize("case", CASES)
 def test_their_config_is_written_as_it_was_read(case: str, tmp_path: Path) -> None:
     """From their own file, which has the newer keys, to ours, with the older: the same to both readers."""
@@ -330,7 +332,7 @@ def differing_texts(family: str, file: str) -> int:
 
 
 @pytest.mark.parity
-@absent
+@needs_transformers
 @pytest.mark.parametrize(("family", "file"), [(f, file) for f, files in TOKENIZERS.items() for file in files])
 def test_every_tokenizer_agrees_with_theirs(family: str, file: str) -> None:
     if file == "tokenizer.model" and not HAS_PROTOBUF:
@@ -339,7 +341,7 @@ def test_every_tokenizer_agrees_with_theirs(family: str, file: str) -> None:
 
 
 @pytest.mark.parity
-@absent
+@needs_transformers
 def test_table() -> None:
     """Prints the parity table (with -s)."""
     assert {CASES[case]["model_type"] for case in CASES} == set(FAMILIES) == set(TOKENIZERS)
@@ -529,7 +531,12 @@ def test_absent_keys_mean_what_the_family_takes_them_for(case: str) -> None:
         (
             "gemma3_text",
             {"rope_parameters": {"sliding_attention": LINEAR}},
-            "sliding_attention is 'linear', supported: default",
+            "sliding_attention is {'rope_type': 'linear', 'factor': 3.0}, supported: plain ones",
+        ),
+        (
+            "gemma3_text",
+            {"rope_parameters": {"sliding_attention": {"partial_rotary_factor": 0.5}}},
+            "sliding_attention is {'partial_rotary_factor': 0.5}, supported: plain ones",
         ),
         ("gemma3_text", {"quantization_config": {"bits": 8}}, "quantization_config"),
     ],
