@@ -23,6 +23,8 @@ import torch
 from mathref.architectures import FAMILIES, config_from_hf, config_to_hf
 from mathref.model import KVCache, ModelConfig, Transformer, with_more_layers
 from mathref.problems import generate
+from mathref.runs import ASSETS
+from mathref.sampler import sample
 from mathref.tokenizer import load_tokenizer
 from mathref.weights import load_model, save_model
 
@@ -439,6 +441,24 @@ def test_two_continuations_side_by_side_equal_each_alone(case: str, seen: int) -
     logits = model.head(model.hidden(tokens, kv_cache=cache, layout=layout))[0]
     ends = [model(torch.cat((text, end), dim=1))[0, 12:] for end in (first, second)]
     torch.testing.assert_close(logits[12 - seen :], torch.cat(ends), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["mistral, window", "gemma3_text, scaled, capped"])
+@torch.no_grad()
+def test_samples_are_those_of_plain_forward_passes(case: str) -> None:
+    """The sampler's batches of uneven prompts, far beyond the window, greedily."""
+    tokenizer = load_tokenizer(ASSETS / "tiny")
+    values = {**hf_config(case), "vocab_size": tokenizer.vocab_size}
+    model = Transformer(config_from_hf(values, "here")).eval()
+    randomise(model)
+    prompts = ["12+34=46, and 46+5=51.", "7*8="]
+    completions = sample(model, tokenizer, prompts, n=2, temperature=0, max_new_tokens=12)
+    for prompt, pair in zip(prompts, completions, strict=True):
+        ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
+        start = len(ids)
+        while len(ids) < start + 12 and ids[-1] not in tokenizer.eos_ids:
+            ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
+        assert [list(completion.token_ids) for completion in pair] == [ids[start:]] * 2
 
 
 @pytest.mark.parametrize("case", ["qwen2", "gemma3_text"])
