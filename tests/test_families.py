@@ -428,14 +428,14 @@ def test_rows_of_a_cache_are_repeated_copied_and_selected(case: str) -> None:
 def test_two_continuations_side_by_side_equal_each_alone(case: str, seen: int) -> None:
     """As the evaluator lays out its two words: the window counts positions, not places in the row."""
     model, text = our_model(case), random_tokens(1, 12)
-    first, second = random_tokens(1, 5, seed=2), random_tokens(1, 4, seed=3)
+    first, second = random_tokens(1, 5, seed=2), random_tokens(1, 9, seed=3)
     cache = None
     if seen:
-        cache = KVCache(model.config, 1, 24, device="cpu", dtype=torch.float32)
+        cache = KVCache(model.config, 1, 26, device="cpu", dtype=torch.float32)
         model(text, kv_cache=cache)
     tokens = torch.cat((text[:, seen:], first, second), dim=1)
-    positions = torch.cat((torch.arange(seen, 17), torch.arange(12, 16)))[None]
-    visible = torch.ones(21, 21, dtype=torch.bool).tril()
+    positions = torch.cat((torch.arange(seen, 17), torch.arange(12, 21)))[None]
+    visible = torch.ones(26, 26, dtype=torch.bool).tril()
     visible[17:, 12:17] = False  # the second continuation does not see the first
     layout = model.free_layout(positions, visible[None, seen:], kv_cache=cache)
     logits = model.head(model.hidden(tokens, kv_cache=cache, layout=layout))[0]
