@@ -1,19 +1,18 @@
-"""The language model M: a decoder transformer of the Llama shape, and the cache that makes sampling cheap.
+"""The language model M: a decoder transformer, with the switches of the open families.
 
 Paper: section 2, p_M(x_i | x_<i). PaLM 2 is closed; this is the common open shape: RMSNorm before each part,
-rotary positions (Su et al., arXiv 2104.09864), grouped-query attention, SwiGLU, no biases, input and output
-embedding tied or not.
-Choices [P]: rotary pairs are (i, i + head_dim / 2), as in Hugging Face checkpoints. A row's result depends on
-that row's tokens alone: padding is never attended to, and positions count real tokens only.
+rotary positions (rope.py), grouped-query attention, a gated feed-forward part. What the families do
+differently is switched by fields of ModelConfig, whose defaults are Llama's.
+Choices [P]: a row's result depends on that row's tokens alone: padding is never attended to, and positions
+count real tokens only. Layers with a sliding window keep all keys in the cache and hide the far ones.
 
-Shapes: B batch, T new tokens, S cached tokens, C = n_embd, H = n_head, G = n_kv_head, D = head_dim,
+Shapes: B batch, T new tokens, S cached and new tokens, C = n_embd, H = n_head, G = n_kv_head, D = head_dim,
 V = vocab_size.
 """
 
 from __future__ import annotations
 
 import math
-from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,13 +20,24 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-# Fields of ModelConfig that count something.
+from mathref.kv_cache import KVCache
+from mathref.rope import RopeScaling, angles, frequencies, rotate
+
+# Fields of ModelConfig that count something, that are numbers, and that say yes or no.
 SIZES = ("vocab_size", "n_layer", "n_head", "n_kv_head", "head_dim", "n_embd", "n_inner", "max_seq_len")
+NUMBERS = ("rope_theta", "norm_eps")
+OPTIONAL_NUMBERS = ("query_scalar", "attention_softcap", "logit_softcap", "window_rope_theta")
+CLAIMS = ("tie_embeddings", "qkv_bias", "qk_norm", "norm_unit_offset", "post_norms", "scale_embedding")
+ACTIVATIONS = ("silu", "gelu_tanh")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model; weights.py reads and writes it as config.json."""
+    """The shape of a model and its switches; architectures.py reads and writes it as config.json."""
 
     vocab_size: int
     n_layer: int
@@ -35,123 +45,105 @@ class ModelConfig:
     n_kv_head: int  # key and value heads, each shared by n_head / n_kv_head query heads
     head_dim: int
     n_embd: int
-    n_inner: int  # width of the SwiGLU part
+    n_inner: int  # width of the feed-forward part
     max_seq_len: int  # context: prompt and completion together, in tokens
     rope_theta: float = 10000.0  # base of the rotary wavelengths
     norm_eps: float = 1e-5
     tie_embeddings: bool = True  # the output head is the input embedding
+    family: str = "llama"  # whose files a checkpoint has (architectures.py); nothing is computed from it
+    rope_scaling: RopeScaling | None = None  # rotary turns slowed down for a longer context
+    qkv_bias: bool = False  # queries, keys and values have biases
+    qk_norm: bool = False  # each head's queries and keys are normalised before they are turned
+    query_scalar: float | None = None  # scores are divided by its square root; None: head_dim
+    attention_softcap: float | None = None  # scores are squeezed into (-cap, cap)
+    logit_softcap: float | None = None  # and so are the logits
+    sliding_window: int | None = None  # tokens that a windowed layer sees, the current one included
+    window_pattern: tuple[bool, ...] = (True,)  # which layers are windowed; repeated over all of them
+    window_rope_theta: float | None = None  # rotary base of windowed layers, unscaled; None: as the others
+    activation: str = "silu"  # of the gate: one of ACTIVATIONS
+    norm_unit_offset: bool = False  # norm weights are stored as their difference from one
+    post_norms: bool = False  # what attention and feed-forward add to the stream is normalised, too
+    scale_embedding: bool = False  # embeddings are multiplied by the square root of n_embd
 
     def __post_init__(self) -> None:
         for name in SIZES:
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"model config: {name} is {value!r}, expected a whole number of at least 1")
+            self._require(name, _is_count(getattr(self, name)), "a whole number of at least 1")
         if self.n_head % self.n_kv_head:
             heads = f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}"
             raise ValueError(f"model config: {heads}")
         if self.head_dim % 2:
             raise ValueError(f"model config: head_dim {self.head_dim} is odd, rotary positions need pairs")
-        for name in ("rope_theta", "norm_eps"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"model config: {name} is {value!r}, expected a positive number")
-        if not isinstance(self.tie_embeddings, bool):
-            raise ValueError(
-                f"model config: tie_embeddings is {self.tie_embeddings!r}, expected true or false"
-            )
+        for name in (*NUMBERS, *OPTIONAL_NUMBERS):
+            value, absent = getattr(self, name), name in OPTIONAL_NUMBERS and getattr(self, name) is None
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            self._require(name, absent or (number and 0 < value < math.inf), "a positive number")
+        for name in CLAIMS:
+            self._require(name, isinstance(getattr(self, name), bool), "true or false")
+        window, pattern = self.sliding_window, self.window_pattern
+        self._require("sliding_window", window is None or _is_count(window), "a whole number of at least 1")
+        whole = isinstance(pattern, tuple) and pattern and all(isinstance(value, bool) for value in pattern)
+        self._require("window_pattern", bool(whole), "a tuple of true and false")
+        self._require("activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))
 
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise ValueError(f"model config: {name} is {getattr(self, name)!r}, expected {expected}")
 
-class KVCache:
-    """Keys and values of the tokens seen so far; every row has its own length and no gaps.
-
-    Layer by layer `k` and `v` are (rows, G, max_len, D), of which the first B rows are in use; `lengths` (B,)
-    counts the real tokens of a row. A row's new tokens are written behind its own old ones, so rows of
-    different lengths share a batch.
-    """
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        batch_size: int,
-        max_len: int,
-        *,
-        device: torch.device | str,
-        dtype: torch.dtype,
-    ) -> None:
-        shape = (batch_size, config.n_kv_head, max_len, config.head_dim)
-        self.k = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
-        self.v = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
-        self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self.longest = 0  # of `lengths`, kept on the host so that no step waits for the device
-        self.max_len = max_len
-
-    def write(
-        self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store k, v (B, G, T, D) at `positions` (B, T); return both up to the longest row (B, G, S, D)."""
-        rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)  # (B, 1)
-        self.k[layer][rows, :, positions] = k.transpose(1, 2).to(self.k[layer].dtype)  # (B, T, G, D)
-        self.v[layer][rows, :, positions] = v.transpose(1, 2).to(self.v[layer].dtype)
-        B, end = len(positions), self.longest + positions.shape[1]
-        return self.k[layer][:B, :, :end], self.v[layer][:B, :, :end]
-
-    def advance(self, counts: torch.Tensor | int, longest: int) -> None:
-        """Count the new real tokens of each row, once all layers have written them."""
-        self.lengths += counts
-        self.longest = longest
-
-    def repeat(self, n: int) -> KVCache:
-        """A cache with every row n times in succession: n candidates continue one prefilled problem."""
-        cache = copy(self)
-        cache.select(torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(n))
-        return cache
-
-    def select(self, rows: torch.Tensor) -> None:
-        """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""
-        self._move(rows, len(rows))
-        self.lengths = self.lengths[rows]
-        self.longest = int(self.lengths.max()) if len(rows) else 0
-
-    def copy_rows(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        """Make the rows `target` copies of the rows `source`; rows beyond the last one become new ones."""
-        if not len(source):
-            return
-        B = max(len(self.lengths), int(target.max()) + 1)
-        if B > len(self.k[0]):  # twice the room, so that a batch that grows is copied now and then only
-            self._move(torch.arange(len(self.lengths), device=target.device), 2 * B)
-        for tensor in (*self.k, *self.v):
-            tensor[target, :, : self.longest] = tensor[source, :, : self.longest]
-        lengths = F.pad(self.lengths, (0, B - len(self.lengths)))
-        lengths[target] = lengths[source]
-        self.lengths = lengths
-
-    def _move(self, rows: torch.Tensor, capacity: int) -> None:
-        """Put `rows` first in new tensors with room for `capacity` rows; only what is filled is copied."""
-        self.k, self.v = (
-            [self._moved(old, rows, capacity) for old in tensors] for tensors in (self.k, self.v)
-        )
-
-    def _moved(self, old: torch.Tensor, rows: torch.Tensor, capacity: int) -> torch.Tensor:
-        new = old.new_zeros(capacity, *old.shape[1:])
-        new[: len(rows), :, : self.longest] = old[rows, :, : self.longest]
-        return new
+    def is_windowed(self, layer: int) -> bool:
+        """Whether a layer sees the last sliding_window tokens only."""
+        return self.sliding_window is not None and self.window_pattern[layer % len(self.window_pattern)]
 
 
 @dataclass(frozen=True)
 class Layout:
     """Where the tokens of one call stand: made once, used by every layer."""
 
-    cos: torch.Tensor  # (T, D) or (B, 1, T, D)
+    cos: torch.Tensor  # (B or 1, 1, T, D)
     sin: torch.Tensor
     slots: torch.Tensor | None  # (B, T): where the cache stores them; None without a cache
-    visible: torch.Tensor | None  # (B, 1, T, S) bool, True = attended to; None = plain causal attention
+    visible: torch.Tensor | None  # (B or 1, 1, T, S) bool, True = attended to; None = plain causal attention
+    windowed: Layout | None = None  # what the windowed layers have instead, where there are any
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (x_i, x_{i + D/2}) by its position's angle; x (B, heads, T, D), computed in float32."""
-    first, second = x.float().chunk(2, dim=-1)  # (B, heads, T, D/2) each
-    turned = torch.cat((-second, first), dim=-1)  # (B, heads, T, D)
-    return (x.float() * cos + turned * sin).to(x.dtype)
+def capped_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    visible: torch.Tensor | None,
+    *,
+    scale: float,
+    cap: float,
+) -> torch.Tensor:
+    """Attention with scores cap * tanh(score / cap), for which torch has no fused kernel.
+
+    q (B, H, T, D), k and v (B, G, S, D), visible (B or 1, 1, T, S) or None = causal -> (B, H, T, D).
+    """
+    B, H, T, D = q.shape
+    G, S = k.shape[1:3]
+    if visible is None:
+        visible = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()  # (T, S), and T = S
+    # The query heads that share a key head stand in a row: no key is copied for them.
+    scores = q.reshape(B, G, H // G * T, D) @ k.transpose(2, 3) * scale  # (B, G, H/G * T, S)
+    scores = cap * torch.tanh(scores.view(B, H, T, S).float() / cap)
+    shares = scores.masked_fill(~visible, -math.inf).softmax(dim=-1).to(v.dtype)  # (B, H, T, S)
+    return (shares.view(B, G, H // G * T, S) @ v).view(B, H, T, D)
+
+
+class UnitOffsetRMSNorm(nn.RMSNorm):
+    """RMSNorm whose weight is stored as its difference from one; applied in float32, as Gemma does."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., width) -> (..., width)."""
+        weight = 1.0 + self.weight.float()
+        return F.rms_norm(x.float(), self.normalized_shape, weight, self.eps).to(x.dtype)
+
+
+def new_norm(config: ModelConfig, width: int) -> nn.RMSNorm:
+    """The family's kind of norm over the last `width` values."""
+    return (UnitOffsetRMSNorm if config.norm_unit_offset else nn.RMSNorm)(width, eps=config.norm_eps)
 
 
 class Attention(nn.Module):
@@ -160,10 +152,14 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.q = nn.Linear(config.n_embd, config.n_head * config.head_dim, bias=False)
-        self.k = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
-        self.v = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=False)
+        self.scale = None if config.query_scalar is None else config.query_scalar**-0.5
+        self.q = nn.Linear(config.n_embd, config.n_head * config.head_dim, bias=config.qkv_bias)
+        self.k = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=config.qkv_bias)
+        self.v = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=config.qkv_bias)
         self.out = nn.Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
+        if config.qk_norm:
+            self.q_norm = new_norm(config, config.head_dim)
+            self.k_norm = new_norm(config, config.head_dim)
 
     def forward(self, x: torch.Tensor, layout: Layout, kv_cache: KVCache | None, layer: int) -> torch.Tensor:
         """x (B, T, C) -> (B, T, C)."""
@@ -172,38 +168,49 @@ class Attention(nn.Module):
         q = self.q(x).view(B, T, config.n_head, config.head_dim).transpose(1, 2)  # (B, H, T, D)
         k = self.k(x).view(B, T, config.n_kv_head, config.head_dim).transpose(1, 2)  # (B, G, T, D)
         v = self.v(x).view(B, T, config.n_kv_head, config.head_dim).transpose(1, 2)  # (B, G, T, D)
+        if config.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, layout.cos, layout.sin), rotate(k, layout.cos, layout.sin)
         if kv_cache is not None:
             assert layout.slots is not None
             k, v = kv_cache.write(layer, k, v, layout.slots)  # (B, G, S, D) each
-        if T == 1:
+        k, v = k.to(q.dtype), v.to(q.dtype)
+        if config.attention_softcap is not None:
+            scale = self.scale or config.head_dim**-0.5
+            y = capped_attention(q, k, v, layout.visible, scale=scale, cap=config.attention_softcap)
+        elif T == 1:
             # The query heads that share a key head stand in for query positions: no key is copied for them.
             q = q.view(B, config.n_kv_head, -1, config.head_dim)  # (B, G, H/G, D)
-            y = F.scaled_dot_product_attention(q, k.to(q.dtype), v.to(q.dtype), attn_mask=layout.visible)
-            return self.out(y.reshape(B, 1, -1))
-        y = F.scaled_dot_product_attention(
-            q,
-            k.to(q.dtype),
-            v.to(q.dtype),
-            attn_mask=layout.visible,
-            is_causal=layout.visible is None,
-            enable_gqa=config.n_kv_head != config.n_head,
-        )  # (B, H, T, D)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=layout.visible, scale=self.scale)
+        else:
+            y = F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=layout.visible,
+                is_causal=layout.visible is None,
+                scale=self.scale,
+                enable_gqa=config.n_kv_head != config.n_head,
+            )  # (B, H, T, D)
+        y = y.reshape(B, config.n_head, T, config.head_dim)
         return self.out(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
 
 
-class SwiGLU(nn.Module):
-    """Gated feed-forward part: out(silu(gate(x)) * up(x))."""
+class GatedMLP(nn.Module):
+    """Gated feed-forward part: out(activation(gate(x)) * up(x)); SwiGLU with silu, GeGLU with gelu_tanh."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.config = config
         self.gate = nn.Linear(config.n_embd, config.n_inner, bias=False)
         self.up = nn.Linear(config.n_embd, config.n_inner, bias=False)
         self.out = nn.Linear(config.n_inner, config.n_embd, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, T, C) -> (B, T, C)."""
-        return self.out(F.silu(self.gate(x)) * self.up(x))
+        gate = self.gate(x)  # (B, T, n_inner)
+        gate = F.silu(gate) if self.config.activation == "silu" else F.gelu(gate, approximate="tanh")
+        return self.out(gate * self.up(x))
 
 
 class Block(nn.Module):
@@ -211,15 +218,17 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.norm_1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.norm_1 = new_norm(config, config.n_embd)
         self.attention = Attention(config)
-        self.norm_2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
-        self.mlp = SwiGLU(config)
+        self.norm_2 = new_norm(config, config.n_embd)
+        self.mlp = GatedMLP(config)
+        self.post_norm_1 = new_norm(config, config.n_embd) if config.post_norms else nn.Identity()
+        self.post_norm_2 = new_norm(config, config.n_embd) if config.post_norms else nn.Identity()
 
     def forward(self, x: torch.Tensor, layout: Layout, kv_cache: KVCache | None, layer: int) -> torch.Tensor:
         """x (B, T, C) -> (B, T, C)."""
-        x = x + self.attention(self.norm_1(x), layout, kv_cache, layer)
-        return x + self.mlp(self.norm_2(x))
+        x = x + self.post_norm_1(self.attention(self.norm_1(x), layout, kv_cache, layer))
+        return x + self.post_norm_2(self.mlp(self.norm_2(x)))
 
 
 class Transformer(nn.Module):
@@ -231,7 +240,7 @@ class Transformer(nn.Module):
         self.checkpoint_layers = False  # recompute each layer in the backward pass: less memory, more time
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.norm = new_norm(config, config.n_embd)
         if not config.tie_embeddings:
             self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.init_weights()
@@ -243,6 +252,8 @@ class Transformer(nn.Module):
             if weight.dim() == 2:
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if name.endswith("out.weight") else 0.02
                 weight.normal_(0.0, std)
+            elif name.endswith("bias"):
+                weight.zero_()
 
     def forward(
         self, tokens: torch.Tensor, *, mask: torch.Tensor | None = None, kv_cache: KVCache | None = None
@@ -252,7 +263,10 @@ class Transformer(nn.Module):
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (..., C) -> logits (..., V)."""
-        return F.linear(hidden, self.embedding.weight if self.config.tie_embeddings else self.lm_head.weight)
+        cap = self.config.logit_softcap
+        weight = self.embedding.weight if self.config.tie_embeddings else self.lm_head.weight
+        logits = F.linear(hidden, weight)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def hidden(
         self,
@@ -273,11 +287,15 @@ class Transformer(nn.Module):
         self._check(tokens, mask, kv_cache)
         layout = self._layout(tokens, mask, kv_cache) if layout is None else layout
         x = self.embedding(tokens)  # (B, T, C)
+        if self.config.scale_embedding:
+            # The factor is rounded to the type of the weights, as it was when they were trained.
+            x = x * torch.tensor(math.sqrt(self.config.n_embd), dtype=x.dtype)
         for layer, block in enumerate(self.blocks):
+            here = layout.windowed if self.config.is_windowed(layer) else layout
             if self.checkpoint_layers and self.training:
-                x = checkpoint(block, x, layout, kv_cache, layer, use_reentrant=False)
+                x = checkpoint(block, x, here, kv_cache, layer, use_reentrant=False)
             else:
-                x = block(x, layout, kv_cache, layer)
+                x = block(x, here, kv_cache, layer)
         if kv_cache is not None:
             counts = tokens.shape[1] if mask is None else mask.sum(dim=1)  # (B,)
             longest = kv_cache.longest + tokens.shape[1]
@@ -290,36 +308,65 @@ class Transformer(nn.Module):
         """Rows that are no plain sequences, such as two continuations of one text side by side.
 
         positions (B, T) are those that the rotary angles use, and two tokens may share one; visible
-        (B, T, S) bool is True where a token attends to one of the S cached and new ones. The cache stores the
-        new tokens behind its longest row, in the order in which they come.
+        (B, T, S) bool is True where a token attends to one of the S cached and new ones, if no sliding window
+        hides that. The cache holds plain sequences so far, and stores the new tokens behind its longest row,
+        in the order in which they come.
         """
-        cos, sin = self._angles(positions)  # (B, T, D)
-        slots = None
+        keys, slots = positions, None
         if kv_cache is not None:
-            slots = kv_cache.longest + torch.arange(positions.shape[1], device=positions.device)
-            slots = slots.expand(positions.shape)  # (B, T)
-        return Layout(cos.unsqueeze(1), sin.unsqueeze(1), slots, visible.unsqueeze(1))
+            B, T = positions.shape
+            cached = torch.arange(kv_cache.longest, device=positions.device).expand(B, -1)
+            keys = torch.cat((cached, positions), dim=1)  # (B, S)
+            slots = kv_cache.longest + torch.arange(T, device=positions.device).expand(B, -1)  # (B, T)
+        return self._arrange(positions, keys, slots, visible)
 
     def _layout(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> Layout:
-        """Positions, rotary angles and visibility for this call."""
+        """The layout of plain sequences, padded or not."""
         T, device = tokens.shape[1], tokens.device
-        if mask is None and kv_cache is None:
-            cos, sin = self._angles(torch.arange(T, device=device))  # (T, D)
-            return Layout(cos, sin, None, None)
-        if kv_cache is None:
-            assert mask is not None
-            positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
-            square = torch.ones(T, T, dtype=torch.bool, device=device)  # (T, T)
-            # A pad sees itself, since a softmax over nothing is not a number.
-            itself = torch.eye(T, dtype=torch.bool, device=device)
-            visible = square.tril() & mask[:, None, None, :] | itself  # (B, 1, T, T)
-        else:
+        if kv_cache is not None:
             positions = kv_cache.lengths[:, None] + torch.arange(T, device=device)  # (B, T)
             # A row sees up to its own length: what lies behind, padding or another row's reach, is hidden.
-            reach = torch.arange(kv_cache.longest + T, device=device)  # (S,)
-            visible = reach <= positions[:, None, :, None]  # (B, 1, T, S)
-        cos, sin = self._angles(positions)  # (B, T, D)
-        return Layout(cos.unsqueeze(1), sin.unsqueeze(1), positions, visible)
+            reach = torch.arange(kv_cache.longest + T, device=device).unsqueeze(0)  # (1, S)
+            visible = reach.unsqueeze(1) <= positions.unsqueeze(2)  # (B, T, S)
+            return self._arrange(positions, reach, positions, visible)
+        if mask is None:
+            positions = torch.arange(T, device=device).unsqueeze(0)  # (1, T)
+            return self._arrange(positions, positions, None, None)
+        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
+        square = torch.ones(T, T, dtype=torch.bool, device=device)  # (T, T)
+        # A pad sees itself, since a softmax over nothing is not a number.
+        itself = torch.eye(T, dtype=torch.bool, device=device)
+        return self._arrange(positions, positions, None, square.tril() & mask.unsqueeze(1) | itself)
+
+    def _arrange(
+        self,
+        positions: torch.Tensor,
+        keys: torch.Tensor,
+        slots: torch.Tensor | None,
+        visible: torch.Tensor | None,
+    ) -> Layout:
+        """Rotary angles and visibility of both kinds of layers.
+
+        positions (B or 1, T) of the new tokens, keys (B or 1, S) of all, slots (B, T) in the cache, visible
+        (B or 1, T, S) to full attention, None = causal.
+        """
+        config, window = self.config, self.config.sliding_window
+
+        def layout(theta: float, scaling: RopeScaling | None, seen: torch.Tensor | None) -> Layout:
+            turns = frequencies(config.head_dim, theta, scaling, positions.device)  # (D/2,)
+            cos, sin = angles(positions, turns)  # (B, T, D)
+            seen = None if seen is None else seen.unsqueeze(1)  # (B, 1, T, S)
+            return Layout(cos.unsqueeze(1), sin.unsqueeze(1), slots, seen)
+
+        full = layout(config.rope_theta, config.rope_scaling, visible)
+        if window is None:
+            return full
+        if keys.shape[1] > window:  # else it hides nothing, and causal attention without a mask is faster
+            behind = positions.unsqueeze(2) - keys.unsqueeze(1)  # (B, T, S)
+            visible = (behind >= 0 if visible is None else visible) & (behind < window)
+        if config.window_rope_theta is None:
+            return replace(full, windowed=layout(config.rope_theta, config.rope_scaling, visible))
+        return replace(full, windowed=layout(config.window_rope_theta, None, visible))
 
     def _check(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> None:
         """Raise ValueError for input that `hidden` does not take."""
@@ -339,14 +386,6 @@ class Transformer(nn.Module):
                 raise ValueError("with a cache, padding must stand on the right")
         if seen + shape[1] > limit:
             raise ValueError(f"{seen} + {shape[1]} tokens, but the context or the cache holds {limit}")
-
-    def _angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine (..., D) of positions (...), always in float32: bfloat16 has no 257."""
-        pairs = torch.arange(0, self.config.head_dim, 2, device=positions.device)  # (D/2,)
-        frequencies = 1.0 / self.config.rope_theta ** (pairs.float() / self.config.head_dim)  # (D/2,)
-        angles = positions.float().unsqueeze(-1) * frequencies  # (..., D/2)
-        angles = torch.cat((angles, angles), dim=-1)  # (..., D)
-        return angles.cos(), angles.sin()
 
 
 def with_more_layers(model: Transformer, n: int) -> Transformer:

@@ -5,14 +5,15 @@ Choices [P]: `encode` never adds special tokens, the caller places BOS and EOS b
 checkpoint names are honoured (generation_config.json, config.json, then the tokenizer's own), and training
 appends the first. Whether a sequence starts with BOS is what add_bos_token of tokenizer_config.json says, and
 without it what the tokenizer itself would do. In text for a sentencepiece model, "</s>" is four characters
-and not the control token; a tokenizer.json decides for itself, and its added tokens such as "<|im_end|>" are
-recognised in text.
+and not the control token; a tokenizer.json decides for itself. Tokens that were added to either, such as
+"<|im_end|>", are recognised in text.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,11 +23,15 @@ from mathref.files import atomic_write, read_json
 from mathref.model import ModelConfig
 
 if TYPE_CHECKING:
+    import sentencepiece
     import tokenizers
 
 SENTENCEPIECE, TOKENIZER_JSON, GENERATION = "tokenizer.model", "tokenizer.json", "generation_config.json"
 # Files that tell other tools which class and which special tokens belong to a checkpoint.
 COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", GENERATION, "added_tokens.json")
+# Behind a sentencepiece model these bytes set normalizer_spec.add_dummy_prefix to false: of messages of this
+# format that follow each other, the later one prevails.
+NO_BLANK_IN_FRONT = b"\x1a\x02\x18\x00"
 
 
 class Tokenizer(Protocol):
@@ -71,22 +76,81 @@ class SentencePieceTokenizer:
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{source}: not a sentencepiece model ({_first_line(error)})") from None
         settings = {} if source is None else _settings(source.parent)
+        self.added = _added_tokens(self.processor, settings, source)
+        self.shown = {id: text for text, (id, special) in self.added.items() if not special}
+        self._splitter = re.compile(
+            f"({'|'.join(sorted(map(re.escape, self.added), key=len, reverse=True))})"
+        )
+        # A text may get a blank in front; what follows an added token in it gets one with "legacy" only.
+        self._inner = self.processor
+        if self.added and not _setting(settings, "legacy", False):
+            self._inner = sentencepiece.SentencePieceProcessor(model_proto=model + NO_BLANK_IN_FRONT)
         bos, eos = self.processor.bos_id(), self.processor.eos_id()
+        eos, _ = self.added.get(_special_text(settings, "eos_token"), (eos, True))
         starts = _setting(settings, "add_bos_token", True)
-        self.vocab_size = self.processor.vocab_size()
+        self.vocab_size = max(self.processor.vocab_size(), *(id + 1 for id, _ in self.added.values()), 0)
         self.bos_id = bos if bos >= 0 and starts else None
         self.eos_ids = _all_eos_ids(settings, eos if eos >= 0 else None, source)
         self._files = {SENTENCEPIECE: model, **_companions(source)}
 
     def encode(self, text: str) -> list[int]:
-        return self.processor.encode(_valid(text))
+        text = _valid(text)
+        if not self.added:
+            return self.processor.encode(text)
+        ids: list[int] = []
+        for i, part in enumerate(self._splitter.split(text)):  # each second part is an added token
+            if i % 2:
+                ids.append(self.added[part][0])
+            elif part:
+                ids += (self._inner if i else self.processor).encode(part)
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        kept = [i for i in ids if i < self.vocab_size and not self.processor.is_control(i)]
-        return self.processor.decode(kept)
+        n_pieces, added = self.processor.vocab_size(), {id for id, _ in self.added.values()}
+        text, run, processor = "", [], self.processor
+        for id in ids:
+            if id in added:
+                text += processor.decode(run) + self.shown.get(id, "")
+                run, processor = [], self._inner
+            elif id < n_pieces and not self.processor.is_control(id):
+                run.append(id)
+        return text + processor.decode(run)
 
     def save(self, folder: Path) -> None:
         _write(self._files, folder, self.bos_id, self.eos_ids)
+
+
+def _added_tokens(
+    processor: sentencepiece.SentencePieceProcessor,
+    settings: dict[str, dict[str, Any]],
+    source: Path | None,
+) -> dict[str, tuple[int, bool]]:
+    """Text -> (id, whether it is special) of the tokens that stand beside a sentencepiece model.
+
+    Newer files list them in tokenizer_config.json, with the model's own tokens among them; older ones in
+    added_tokens.json, which does not say which are special.
+    """
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    specials = {_special_text(settings, name) for name in names}
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        more = settings.get(file, {}).get("additional_special_tokens")
+        specials |= {_token_text(value) for value in (more if isinstance(more, list) else [])}
+    found = {text: (id, text in specials) for text, id in settings.get("added_tokens.json", {}).items()}
+    listed = settings.get("tokenizer_config.json", {}).get("added_tokens_decoder")
+    for id, value in listed.items() if isinstance(listed, dict) else ():
+        special = isinstance(value, dict) and value.get("special") is True
+        found[_token_text(value)] = (int(id) if id.isdecimal() else id, special)
+    for text, (id, _) in found.items():
+        if not isinstance(id, int) or isinstance(id, bool) or id < 0 or not text:
+            raise ValueError(
+                f"{source}: beside it, a token {text!r} with id {id!r} is added; expected texts and token ids"
+            )
+    n_pieces = processor.vocab_size()
+    return {
+        text: (id, special)
+        for text, (id, special) in found.items()
+        if id >= n_pieces or processor.id_to_piece(id) != text
+    }
 
 
 class JsonTokenizer:
@@ -107,7 +171,7 @@ class JsonTokenizer:
         settings = _settings(source.parent)
         self.vocab_size = max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id = _starting_token(self.tokenizer, settings)
-        eos = _token_text(settings["tokenizer_config.json"].get("eos_token"))
+        eos = _special_text(settings, "eos_token")
         self.eos_ids = _all_eos_ids(
             settings, None if eos is None else self.tokenizer.token_to_id(eos), source
         )
@@ -140,7 +204,7 @@ def _starting_token(tokenizer: tokenizers.Tokenizer, settings: dict[str, dict[st
 def _settings(folder: Path) -> dict[str, dict[str, Any]]:
     """The JSON files beside a tokenizer that say how it is used, {} for each that is not there."""
     settings = {}
-    for name in (GENERATION, "config.json", "tokenizer_config.json"):
+    for name in ("config.json", *COMPANIONS):
         settings[name] = read_json(folder / name) if (folder / name).is_file() else {}
         if not isinstance(settings[name], dict):
             raise ValueError(
@@ -173,6 +237,13 @@ def _all_eos_ids(
             f"{source}: no end-of-sequence token is known; name it as eos_token_id in {GENERATION}"
         )
     return tuple(ids)
+
+
+def _special_text(settings: dict[str, dict[str, Any]], name: str) -> str | None:
+    """Text of a special token, such as eos_token, in the newer file or the older one."""
+    files = ("tokenizer_config.json", "special_tokens_map.json")
+    texts = (_token_text(settings.get(file, {}).get(name)) for file in files)
+    return next((text for text in texts if text is not None), None)
 
 
 def _token_text(value: Any) -> str | None:

@@ -3,8 +3,8 @@
 Paper: none (PaLM 2's weights are closed); this is how any open model takes its place.
 Choices [P]: a checkpoint is read strictly. What is missing, unexpected or of another shape is listed in one
 error, and a config.json that asks for something model.py does not compute is refused rather than computed
-wrongly. Hugging Face's names stand in this module and nowhere else. Pickled checkpoints are not read:
-unpickling runs code.
+wrongly (architectures.py knows each family's keys and names). Pickled checkpoints are not read: unpickling
+runs code.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import safetensors
 import torch
 from torch.overrides import TorchFunctionMode
 
+from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
 from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-MODEL_TYPES = ("llama",)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Names of types inside a safetensors file.
 DTYPE_CODES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
@@ -35,103 +35,8 @@ DTYPE_CODES |= {
     torch.bool: "BOOL",
 }
 
-# ModelConfig field -> config.json key
-CONFIG_KEYS = {
-    "vocab_size": "vocab_size",
-    "n_layer": "num_hidden_layers",
-    "n_head": "num_attention_heads",
-    "n_kv_head": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "n_embd": "hidden_size",
-    "n_inner": "intermediate_size",
-    "max_seq_len": "max_position_embeddings",
-    "rope_theta": "rope_theta",
-    "norm_eps": "rms_norm_eps",
-    "tie_embeddings": "tie_word_embeddings",
-}
-# Keys that change what is computed, and the values under which model.py computes it.
-REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "quantization_config": (None,),
-    "sliding_window": (None,),
-    "partial_rotary_factor": (1,),
-}
-# Module name here -> module name there; layers keep their number.
-OUTER_NAMES = {"embedding": "model.embed_tokens", "norm": "model.norm", "lm_head": "lm_head"}
-LAYER_NAMES = {
-    "norm_1": "input_layernorm",
-    "norm_2": "post_attention_layernorm",
-    "attention.q": "self_attn.q_proj",
-    "attention.k": "self_attn.k_proj",
-    "attention.v": "self_attn.v_proj",
-    "attention.out": "self_attn.o_proj",
-    "mlp.gate": "mlp.gate_proj",
-    "mlp.up": "mlp.up_proj",
-    "mlp.out": "mlp.down_proj",
-}
 # Tables that some checkpoints store although they follow from the config.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
-
-
-def _rope_settings(values: dict[str, Any], source: str | Path) -> dict[str, Any]:
-    """rope_theta from where older and newer files keep it; refuses stretched and partial rotary positions."""
-    found = {"rope_theta": values.get("rope_theta")}
-    # The newer name, rope_parameters, holds what the older does and rope_theta as well.
-    for name in ("rope_scaling", "rope_parameters"):
-        settings = values.get(name) or {}
-        kind = None
-        if isinstance(settings, dict):
-            kind = settings.get("rope_type", settings.get("type", "default"))
-        if kind != "default":
-            raise ValueError(f"{source}: {name} is {settings!r}; only plain rotary positions are supported")
-        found |= {key: settings[key] for key in ("rope_theta", "partial_rotary_factor") if key in settings}
-    return {"rope_theta": 10000.0} | {key: value for key, value in found.items() if value is not None}
-
-
-def config_from_hf(values: dict[str, Any], source: str | Path) -> ModelConfig:
-    """ModelConfig of a config.json's content; ValueError names `source` and the key at fault."""
-    model_type = values.get("model_type")
-    if model_type not in MODEL_TYPES:
-        raise ValueError(f"{source}: model_type is {model_type!r}, supported: {', '.join(MODEL_TYPES)}")
-    values = {**values, **_rope_settings(values, source)}
-    for key, allowed in REQUIRED_VALUES.items():
-        if values.get(key, allowed[0]) not in allowed:
-            raise ValueError(
-                f"{source}: {key} is {values[key]!r}, supported: {', '.join(map(repr, allowed))}"
-            )
-    values.setdefault("tie_word_embeddings", False)
-    width, n_head = values.get("hidden_size"), values.get("num_attention_heads")
-    if values.get("num_key_value_heads") is None:
-        values["num_key_value_heads"] = n_head
-    if values.get("head_dim") is None:
-        if isinstance(width, int) and isinstance(n_head, int) and n_head > 0:
-            values["head_dim"] = width // n_head
-    missing = [key for key in CONFIG_KEYS.values() if values.get(key) is None]
-    if missing:
-        raise ValueError(f"{source}: lacks {', '.join(missing)}")
-    try:
-        return ModelConfig(**{field: values[key] for field, key in CONFIG_KEYS.items()})
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{source}: {error}") from None
-
-
-def config_to_hf(config: ModelConfig, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The content of config.json for a ModelConfig."""
-    values: dict[str, Any] = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
-    values |= {key: getattr(config, field) for field, key in CONFIG_KEYS.items()}
-    values |= {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-    return values | {"torch_dtype": str(dtype).removeprefix("torch.")}
-
-
-def name_to_hf(name: str) -> str:
-    """blocks.3.attention.q.weight -> model.layers.3.self_attn.q_proj.weight."""
-    module, _, kind = name.rpartition(".")
-    if module.startswith("blocks."):
-        _, layer, part = module.split(".", 2)
-        return f"model.layers.{layer}.{LAYER_NAMES[part]}.{kind}"
-    return f"{OUTER_NAMES[module]}.{kind}"
 
 
 def load_config(path: str | Path) -> ModelConfig:
@@ -172,7 +77,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     config = load_config(path)
     with torch.device("meta"), _NoInitialisation():
         model = Transformer(config)
-    wanted = {name_to_hf(name): (name, p.shape) for name, p in model.named_parameters()}
+    wanted = {name_to_hf(name, config): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}
     problems: list[str] = []
     for key, tensor in _tensors(path):
@@ -264,11 +169,11 @@ def save_model(model: Transformer, path: str | Path) -> None:
     is not stored twice.
     """
     path = Path(path)
+    config = config_to_hf(model.config, next(model.parameters()).dtype)
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name_to_hf(name): p.detach() for name, p in model.named_parameters()}
-    dtype = next(model.parameters()).dtype
+    tensors = {name_to_hf(name, model.config): p.detach() for name, p in model.named_parameters()}
     write_safetensors(path / WEIGHTS, tensors, {"format": "pt"})
-    write_json(path / CONFIG, config_to_hf(model.config, dtype))
+    write_json(path / CONFIG, config)
 
 
 def model_digest(path: str | Path) -> str:

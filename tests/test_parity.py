@@ -131,10 +131,10 @@ def test_left_padding_gives_their_logits(tmp_path: Path) -> None:
 
 
 def test_stretched_positions_of_theirs_are_refused(tmp_path: Path) -> None:
-    """Long-context Llamas compute other angles; loading one as if it were plain would only look right."""
-    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    """Long-context models may compute other angles; loading one as if it were plain would only look right."""
+    scaled = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     their_model(shape("grouped"), rope_parameters=scaled).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="linear"):
+    with pytest.raises(ValueError, match="dynamic"):
         load_model(tmp_path)
 
 

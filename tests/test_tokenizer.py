@@ -147,6 +147,38 @@ def test_added_tokens_are_recognised_and_dropped(json_folder: Callable[..., Path
     assert ours.decode(ours.encode("7<|im_end|>")) == "7"
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("newer", [False, True])
+def test_tokens_added_to_pieces_are_recognised(
+    newer: bool, legacy: bool, pieces: SentencePieceTokenizer, tmp_path: Path
+) -> None:
+    """They were four pieces of text each, and what a model wrote of them was dropped, special or not."""
+    pieces.save(tmp_path)
+    config: dict[str, Any] = {"pad_token": "[PAD]", "eos_token": {"content": "<|end|>"}, "legacy": legacy}
+    texts = {"[PAD]": 340, "<|end|>": 341, "<|end|>x": 342}
+    if newer:
+        listed = {str(id): {"content": text, "special": id < 342} for text, id in texts.items()}
+        listed["2"] = {"content": "</s>", "special": True}  # the model's own: no other than before
+        config["added_tokens_decoder"] = listed
+    else:
+        (tmp_path / "added_tokens.json").write_text(json.dumps(texts))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").unlink()
+    for ours in (load_tokenizer(tmp_path), _saved_again(load_tokenizer(tmp_path), tmp_path / "again")):
+        assert (ours.vocab_size, ours.eos_ids) == (343, (341,))
+        seven, end = pieces.encode("7"), pieces.encode(" +")
+        assert ours.encode("7<|end|> +[PAD]") == [*seven, 341, *end, 340]
+        assert ours.encode("<|end|>x7</s>") == [342, *pieces.encode("7</s>")]
+        assert ours.decode([1, *seven, 341, *end, 340, 2, 342, *seven]) == "7 +<|end|>x7"
+        assert ours.encode("7 + 8") == pieces.encode("7 + 8")
+
+
+def _saved_again(tokenizer: Any, folder: Path) -> Any:
+    folder.mkdir()
+    tokenizer.save(folder)
+    return load_tokenizer(folder)
+
+
 def test_a_stored_length_does_not_cut_texts(json_folder: Callable[..., Path]) -> None:
     folder = json_folder(tokenizer_config={"eos_token": "<|end|>"})
     limited = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -275,6 +307,25 @@ def test_a_broken_file_is_named(name: str, content: bytes, named: str, tmp_path:
         load_tokenizer(tmp_path)
     assert str(tmp_path / name) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("added_tokens.json", {"[PAD]": "340"}),
+        ("added_tokens.json", {"": 340}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "[PAD]"}}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"340": {"text": "[PAD]"}}}),
+    ],
+)
+def test_unusable_added_tokens_are_named(
+    name: str, value: dict, pieces: SentencePieceTokenizer, tmp_path: Path
+) -> None:
+    pieces.save(tmp_path)
+    (tmp_path / name).write_text(json.dumps(value))
+    with pytest.raises(ValueError, match="is added; expected texts and token ids") as error:
+        load_tokenizer(tmp_path)
+    assert str(tmp_path) in str(error.value)
 
 
 def test_a_truncated_model_is_named(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:

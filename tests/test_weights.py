@@ -170,12 +170,29 @@ def test_untied_weights_need_a_head(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model_type": "gpt2"}, "model_type is 'gpt2', supported: llama"),
+        ({"model_type": "gpt2"}, "model_type is 'gpt2', supported: llama, mistral, qwen2, qwen3, gemma, "),
+        ({"model_type": ["llama"]}, "model_type is ['llama']"),
         ({"model_type": "absent"}, "model_type is None"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling"),
+        (
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}},
+            "rope_scaling of rope_type 'llama3' lacks low_freq_factor",
+        ),
+        ({"rope_scaling": {"type": "linear", "factor": -2.0}}, "factor is -2.0, expected a positive"),
+        (
+            {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            "supported rope_type: default, linear, llama3",
+        ),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0, "short_factor": [1.0]}}, "short_factor [1.0]"),
         ({"rope_scaling": "yarn"}, "rope_scaling is 'yarn'"),
+        ({"rope_scaling": "linear"}, "rope_scaling is 'linear', expected an object"),
+        ({"rope_scaling": {"type": ["linear"]}}, "rope_scaling is {'type': ['linear']}"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "rope_parameters"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear"}}}, "has full_attention"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor is 0.5"),
+        (
+            {"rope_parameters": {"rope_theta": 1e4}, "rope_scaling": {"type": "linear", "factor": 2.0}},
+            "has rope_scaling and rope_parameters, expected one",
+        ),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
         ({"attention_bias": True}, "attention_bias is True"),
         ({"mlp_bias": True}, "mlp_bias is True"),
