@@ -54,7 +54,9 @@ class Scale:
     later_steps: int = 200  # of the third stage, and of the control
     scr_steps: int = 300
     mixed_steps: int = 300  # joint and contrastive
-    sample: tuple[str, ...] = ("--batch-rows", "2048")
+    sample: tuple[str, ...] = ()  # further flags of every sample.py
+    batch_rows: int = 1024
+    few_shot_rows: int = 512  # long prompts, and completions that soon differ: more memory a row
 
 
 QUICK = Scale(
@@ -130,7 +132,16 @@ class Plan:
         n, limit = self.scale.n if n is None else n, self.scale.limit if limit is None else limit
         command = ("sample.py", "--model", str(model), "--seed", str(self.seed), "--limit", str(limit))
         decoding = ("--greedy",) if n == 1 else ("--n", str(n))
-        flags = (*decoding, "--out", str(self.file(name)), *self.scale.sample, *more)
+        rows = self.scale.few_shot_rows if "--few-shot" in more else self.scale.batch_rows
+        flags = (
+            *decoding,
+            "--out",
+            str(self.file(name)),
+            "--batch-rows",
+            str(rows),
+            *self.scale.sample,
+            *more,
+        )
         cost = 0.3 if n == 1 else n * (limit or 500) / 40000 * (2.6 if "small" in name else 1)
         return Job(self.name(name), command + flags, self.file(name), tuple(map(self.name, needs)), cost)
 
