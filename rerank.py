@@ -16,14 +16,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathref.rerank import DEFAULT_K, STRATEGIES
+from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
 from mathref.runs import HelpFormatter, pick_device, pick_dtype, resolve_model, run_command
 
 if TYPE_CHECKING:
     from mathref.scoring import Evaluator
 
 DEFAULT_EVALUATOR = "runs/scr"
-LIKELIHOOD = "likelihood"  # in place of an evaluator's folder: the generator's own probabilities
 DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
 
 

@@ -172,7 +172,7 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=int,
         help=_by_stage(
-            "batch_size", "examples an optimiser step; half with --loss margin, whose examples are pairs"
+            "batch_size", "examples an optimiser step; scr takes half with --loss margin, of pairs"
         ),
     )
     add("--lr", type=float, help=_by_stage("lr", "peak learning rate"))
@@ -291,7 +291,7 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
         top_p=args.top_p,
         max_new_tokens=args.max_new_tokens,
         seed=args.seed,
-        batch_rows=2048,
+        batch_rows=512,
     )
     path = args.out.with_name(f"{args.out.name}-candidates.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)

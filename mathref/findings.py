@@ -25,8 +25,9 @@ from mathref.data import read_samples
 from mathref.files import atomic_write, read_jsonl
 from mathref.metrics import PairedDifference, bootstrap_interval, mean_interval, paired_bootstrap
 from mathref.report import Scored, System, Table
+from mathref.rerank import LIKELIHOOD
 from mathref.selection import first_samples, scored_share, selected_right
-from mathref.study import LIKELIHOOD, LOG, LOSSES, finished
+from mathref.study import LOG, LOSSES, finished
 
 Values = list[float]  # one per problem, sorted by problem id
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]

@@ -352,21 +352,24 @@ class Transformer(nn.Module):
         """
         config, window = self.config, self.config.sliding_window
 
-        def layout(theta: float, scaling: RopeScaling | None, seen: torch.Tensor | None) -> Layout:
+        def turned(theta: float, scaling: RopeScaling | None) -> tuple[torch.Tensor, torch.Tensor]:
             turns = frequencies(config.head_dim, theta, scaling, positions.device)  # (D/2,)
             cos, sin = angles(positions, turns)  # (B, T, D)
-            seen = None if seen is None else seen.unsqueeze(1)  # (B, 1, T, S)
-            return Layout(cos.unsqueeze(1), sin.unsqueeze(1), slots, seen)
+            return cos.unsqueeze(1), sin.unsqueeze(1)
 
-        full = layout(config.rope_theta, config.rope_scaling, visible)
+        cos, sin = turned(config.rope_theta, config.rope_scaling)
+        full = Layout(cos, sin, slots, None if visible is None else visible.unsqueeze(1))
         if window is None:
             return full
+        windowed = full
         if keys.shape[1] > window:  # else it hides nothing, and causal attention without a mask is faster
             behind = positions.unsqueeze(2) - keys.unsqueeze(1)  # (B, T, S)
-            visible = (behind >= 0 if visible is None else visible) & (behind < window)
-        if config.window_rope_theta is None:
-            return replace(full, windowed=layout(config.rope_theta, config.rope_scaling, visible))
-        return replace(full, windowed=layout(config.window_rope_theta, None, visible))
+            near = (behind >= 0 if visible is None else visible) & (behind < window)
+            windowed = replace(full, visible=near.unsqueeze(1))
+        if config.window_rope_theta is not None:
+            cos, sin = turned(config.window_rope_theta, None)
+            windowed = replace(windowed, cos=cos, sin=sin)
+        return replace(full, windowed=windowed)
 
     def _check(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> None:
         """Raise ValueError for input that `hidden` does not take."""

@@ -33,6 +33,7 @@ WEIGHTED: tuple[Strategy, ...] = ("w.rr", "w.rr.majk")  # those that add scores 
 TOP_CLUSTERS: tuple[Strategy, ...] = ("rr.majk", "w.rr.majk")  # K counts clusters
 WITH_K: tuple[Strategy, ...] = (*TOP_CLUSTERS, "maj1.topn")  # those that read k; maj1.topn calls it n
 DEFAULT_K = 8  # the K of the paper's headline (Table 3)
+LIKELIHOOD = "likelihood"  # the control in an evaluator's place: the generator's own probabilities
 
 
 def pair_cache(equivalent: Equivalence = grader.is_equivalent) -> Equivalence:

@@ -28,13 +28,13 @@ from pathlib import Path
 from typing import Any
 
 from mathref.files import append_jsonl, drop_partial_line, read_jsonl
+from mathref.rerank import LIKELIHOOD
 from mathref.runs import ROOT, HelpFormatter, run_command
 
 SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
 PROMPT_PARTS = {"brief": "headline", "detailed": "styles"}  # style of few-shot examples -> part of the study
 LOSSES = ("margin", "xent")
-LIKELIHOOD = "likelihood"  # rerank.py's control: the generator's own probabilities in an evaluator's place
 # Families that the transfer part trains without: one of each kind of answer and of working.
 HELD_OUT_FAMILIES = ("system", "gcd", "percent", "marbles", "radical")
 LOG = "jobs.jsonl"

@@ -77,7 +77,7 @@ class SentencePieceTokenizer:
             raise ValueError(f"{source}: not a sentencepiece model ({_first_line(error)})") from None
         settings = {} if source is None else _settings(source.parent)
         self.added = _added_tokens(self.processor, settings, source)
-        self.shown = {id: text for text, (id, special) in self.added.items() if not special}
+        self.shown = {id: "" if special else text for text, (id, special) in self.added.items()}
         self._splitter = re.compile(
             f"({'|'.join(sorted(map(re.escape, self.added), key=len, reverse=True))})"
         )
@@ -106,11 +106,11 @@ class SentencePieceTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        n_pieces, added = self.processor.vocab_size(), {id for id, _ in self.added.values()}
+        n_pieces = self.processor.vocab_size()
         text, run, processor = "", [], self.processor
         for id in ids:
-            if id in added:
-                text += processor.decode(run) + self.shown.get(id, "")
+            if id in self.shown:
+                text += processor.decode(run) + self.shown[id]
                 run, processor = [], self._inner
             elif id < n_pieces and not self.processor.is_control(id):
                 run.append(id)
