@@ -12,11 +12,11 @@ is "stop" for the first two, "length" for the others.
 How the work is laid out: what n completions have in common is computed once. Each prompt is one row of the
 batch, and so are all its completions until they part: a row is copied when two of them choose different
 tokens. Where a model is sure of itself this is most of the work (of 64 solutions that a fine-tuned base
-writes, some 16 differ, and most of those only towards the end). Prompts of different lengths share a batch,
-since every cache row has its own length. All random numbers are drawn beforehand, from one generator per
-(seed, problem id, sample index): a completion depends on nothing else, and no step of the loop does Python
-work per row. Rows that nobody writes any more are given to new ones, or leave once they are a quarter of the
-batch.
+writes, some 10 to 25 differ, and most of those only towards the end). Prompts of different lengths share a
+batch, since every cache row has its own length. All random numbers are drawn beforehand, from one generator
+per (seed, problem id, sample index): a completion depends on nothing else, and no step of the loop does
+Python work per row. Rows that nobody writes any more are given to new ones, or leave once they are a quarter
+of the batch.
 """
 
 from __future__ import annotations
