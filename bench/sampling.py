@@ -1,0 +1,173 @@
+"""Sampling against transformers generate: N solutions of each problem, real prompts, real stopping.
+
+Paper: none; N = 64 nucleus samples a problem are its setting (section 5).
+Choices: both sides load the same folder in the same type and draw with the same temperature and top-p until
+EOS or the length limit; tokens are counted up to each solution's end, so that padding is no work. The peer
+gets several batch sizes, and the best of them is what the ratio is against. Before anything is timed the
+peer's model has to give our completions the log-probability that we report.
+
+    python bench/sampling.py --model runs/smollm2 --data gsm8k_test.jsonl [--n 64] [--problems 4]
+    python bench/sampling.py --model runs/smollm2 --data gsm8k_test.jsonl --greedy --problems 8
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from pairing import Side, Work, compare, interleave, matmul_flops, parser, set_threads, write_json  # noqa: E402
+
+from mathref.runs import run_command  # noqa: E402
+
+
+def prompts_of(data: str, problems: int) -> list[str]:
+    """The prompts of the first problems of a file."""
+    from mathref.data import load_problems
+    from mathref.prompts import generator_prompt
+
+    return [generator_prompt(p.problem) for p in load_problems(data).problems[:problems]]
+
+
+def ours(*, model: str, data: str, problems: int, decoding: dict[str, Any], rows: int, dtype: str,
+         threads: int) -> Work:  # fmt: skip
+    """mathref.sampler on the whole list of prompts."""
+    import torch
+
+    from mathref.sampler import sample
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_model
+
+    set_threads(threads)
+    network = load_model(model, dtype=getattr(torch, dtype))
+    tokenizer = load_tokenizer(Path(model))
+    prompts = prompts_of(data, problems)
+
+    def work() -> dict[str, Any]:
+        found = sample(network, tokenizer, prompts, **decoding, batch_rows=rows)
+        return {"units": sum(len(c.token_ids) for completions in found for c in completions)}
+
+    return work
+
+
+def theirs(*, model: str, data: str, problems: int, decoding: dict[str, Any], rows: int, dtype: str,
+           threads: int) -> Work:  # fmt: skip
+    """transformers generate, `rows` sequences at a time: several prompts, padded on the left."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    set_threads(threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    prompts, n = prompts_of(data, problems), decoding["n"]
+    if decoding["temperature"] == 0:
+        options: dict[str, Any] = {"do_sample": False}
+    else:
+        options = {
+            "do_sample": True,
+            "temperature": decoding["temperature"],
+            "top_p": decoding["top_p"],
+            "top_k": 0,
+        }
+    ends = torch.tensor(network.generation_config.eos_token_id).reshape(-1)
+    group = max(1, rows // n)
+
+    @torch.inference_mode()
+    def work() -> dict[str, Any]:
+        torch.manual_seed(decoding["seed"])
+        tokens = 0
+        for first in range(0, len(prompts), group):
+            batch = tokenizer(prompts[first : first + group], return_tensors="pt", padding=True)
+            for part in range(0, n, rows):
+                written = network.generate(
+                    **batch, **options, num_return_sequences=min(rows, n - part),
+                    max_new_tokens=decoding["max_new_tokens"], pad_token_id=tokenizer.pad_token_id,
+                )[:, batch["input_ids"].shape[1] :]  # fmt: skip
+                is_end = torch.isin(written, ends)
+                length = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1) + 1, written.shape[1])
+                tokens += int(length.sum())
+        return {"units": tokens}
+
+    return work
+
+
+def agree(model: str, data: str, decoding: dict[str, Any]) -> float:
+    """Largest difference between the log-probability we report of a completion and the peer's, in nats."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from mathref.sampler import encode_prompts, sample
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_model
+
+    network, tokenizer = load_model(model, dtype=torch.float32), load_tokenizer(Path(model))
+    peer = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    prompts = prompts_of(data, 2)
+    largest = 0.0
+    for prompt, completions in zip(
+        prompts, sample(network, tokenizer, prompts, **decoding | {"n": 2}), strict=True
+    ):
+        (start,) = encode_prompts(tokenizer, [prompt], ["0"], network.config.max_seq_len)
+        for completion in completions:
+            ids = torch.tensor([start + list(completion.token_ids)])
+            with torch.inference_mode():
+                logprobs = peer(ids).logits.log_softmax(dim=-1)[0, len(start) - 1 : -1]  # (T, V)
+            theirs = logprobs.gather(1, ids[0, len(start) :, None]).sum().item()
+            largest = max(largest, abs(theirs - completion.logprob))
+    return largest
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--n", type=int, default=64, help="solutions a problem")
+    flags.add_argument("--problems", type=int, default=4, help="the first of the file")
+    flags.add_argument("--max-new-tokens", type=int, default=256, help="longest solution")
+    flags.add_argument("--rows", type=int, default=256, help="our batch_rows")
+    flags.add_argument("--peer-rows", type=int, nargs="+", default=[64, 256], help="the peer's batch sizes")
+    flags.add_argument("--greedy", action="store_true", help="one solution a problem, one problem at a time")
+    args = flags.parse_args(argv)
+    set_threads(args.threads)
+    decoding: dict[str, Any] = {"n": args.n, "temperature": 0.9, "top_p": 0.95, "seed": 0}
+    decoding["max_new_tokens"] = args.max_new_tokens
+    if args.greedy:
+        decoding |= {"n": 1, "temperature": 0.0}
+        args.rows, args.peer_rows = 1, [1]
+    difference = agree(str(args.model), str(args.data), decoding)
+    print(f"log-probability of the same completions: largest difference {difference:.1e} nats")
+    common = {
+        "model": str(args.model),
+        "data": str(args.data),
+        "problems": args.problems,
+        "decoding": decoding,
+    }
+    common |= {"dtype": args.dtype, "threads": args.threads}
+    us = Side(f"mathref, {args.rows} rows", ours, common | {"rows": args.rows})
+    peers = [Side(f"transformers, {r} rows", theirs, common | {"rows": r}) for r in args.peer_rows]
+    interleave([us, *peers], args.rounds)
+    ceiling = matmul_flops(args.dtype) / flops_per_token(str(args.model))
+    print(
+        f"{args.dtype}, {args.problems} problems, n = {decoding['n']}; "
+        f"matrix products allow {ceiling:,.0f} tokens/s"
+    )
+    best = max(peers, key=lambda side: sum(side.rates))
+    figures = {"ceiling": ceiling, "best_peer": best.name}
+    for peer in peers:
+        figures[f"against {peer.name}"] = compare(us, peer, ceiling=ceiling)
+    write_json(args.json, figures)
+    return 0
+
+
+def flops_per_token(model: str) -> float:
+    """2 FLOP for each weight that a token is multiplied with; the embedding counts as the head."""
+    from mathref.weights import load_model
+
+    network = load_model(model)
+    n = sum(p.numel() for name, p in network.named_parameters() if p.dim() == 2)
+    return 2.0 * (n if network.config.tie_embeddings else n - network.embedding.weight.numel())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,116 @@
+"""The evaluator against plain batch scoring with transformers: N candidates of each problem.
+
+Paper: section 6.1, S_cls = p("correct") / (p("correct") + p("incorrect")) after the template T(P, X).
+Choices: the peer reads the whole template of every candidate, `rows` at a time, padded on the left, and takes
+the logits of the last position, as a plain script would; the words have to be one token each for it to be
+that simple. Both score the same distinct candidates, and their scores have to agree before the ratio counts.
+Candidates are the shortest to longest solutions of the file's other problems: text of the right kind and
+length, whatever it says.
+
+    python bench/scoring.py --model runs/smollm2 --data gsm8k_train.jsonl.gz [--candidates 64] [--problems 2]
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from pairing import Side, Work, compare, interleave, parser, set_threads, write_json  # noqa: E402
+
+from mathref.runs import run_command  # noqa: E402
+
+
+def candidates_of(data: str, problems: int, n: int) -> list[tuple[str, list[str]]]:
+    """The first problems of a file, each with n solutions of others (seeded)."""
+    from mathref.data import load_problems
+
+    solved = [p for p in load_problems(data).problems if p.solution]
+    texts = sorted({p.solution or "" for p in solved[problems:]})
+    rng = random.Random(0)
+    return [(p.problem, rng.sample(texts, n)) for p in solved[:problems]]
+
+
+def ours(*, model: str, data: str, problems: int, n: int, dtype: str, threads: int) -> Work:
+    """mathref.evaluator, problem by problem."""
+    import torch
+
+    from mathref.evaluator import log_odds
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_model
+
+    set_threads(threads)
+    network, tokenizer = load_model(model, dtype=getattr(torch, dtype)), load_tokenizer(Path(model))
+    groups = candidates_of(data, problems, n)
+
+    def work() -> dict[str, Any]:
+        odds = [log_odds(network, tokenizer, problem, texts) for problem, texts in groups]
+        return {"units": problems * n, "odds": odds}
+
+    return work
+
+
+def theirs(*, model: str, data: str, problems: int, n: int, rows: int, dtype: str, threads: int) -> Work:
+    """transformers, `rows` templates at a time."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from mathref.prompts import VERDICTS, evaluator_prompt
+
+    set_threads(threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    words = [tokenizer.encode(word, add_special_tokens=False) for word in VERDICTS]
+    if any(len(word) != 1 for word in words):
+        raise ValueError(f"{model}: its words for {VERDICTS} are {words}, expected one token each")
+    (correct,), (incorrect,) = words
+    groups = candidates_of(data, problems, n)
+
+    @torch.inference_mode()
+    def work() -> dict[str, Any]:
+        odds = []
+        for problem, texts in groups:
+            found: list[float] = []
+            for first in range(0, n, rows):
+                prompts = [evaluator_prompt(problem, text) for text in texts[first : first + rows]]
+                batch = tokenizer(prompts, return_tensors="pt", padding=True)
+                last = network(**batch, logits_to_keep=1).logits[:, -1].float()  # (B, V)
+                found += (last[:, correct] - last[:, incorrect]).tolist()
+            odds.append(found)
+        return {"units": problems * n, "odds": odds}
+
+    return work
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--candidates", type=int, default=64, help="of each problem")
+    flags.add_argument("--problems", type=int, default=2, help="the first of the file")
+    flags.add_argument("--peer-rows", type=int, nargs="+", default=[16, 64], help="the peer's batch sizes")
+    args = flags.parse_args(argv)
+    common = {"model": str(args.model), "data": str(args.data), "problems": args.problems}
+    common |= {"n": args.candidates, "dtype": args.dtype, "threads": args.threads}
+    us = Side("mathref", ours, common)
+    peers = [Side(f"transformers, {rows} rows", theirs, common | {"rows": rows}) for rows in args.peer_rows]
+    interleave([us, *peers], args.rounds)
+    pairs = [
+        (a, b)
+        for mine, others in zip(us.first["odds"], peers[0].first["odds"], strict=True)
+        for a, b in zip(mine, others, strict=True)
+    ]
+    print(f"log-odds of {len(pairs)} candidates: largest difference {max(abs(a - b) for a, b in pairs):.1e}")
+    best = max(peers, key=lambda side: sum(side.rates))
+    figures: dict[str, Any] = {"best_peer": best.name}
+    print(f"{args.dtype}, {args.problems} problems, {args.candidates} candidates each")
+    for peer in peers:
+        figures[f"against {peer.name}"] = compare(us, peer, unit="candidates/s")
+    write_json(args.json, figures)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

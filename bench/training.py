@@ -1,0 +1,122 @@
+"""SSFT steps against a transformers training loop: the same examples, the same loss, AdamW.
+
+Paper: section 4, the loss on solution tokens alone.
+Choices: the peer pads a step's examples to one batch, marks prompt and padding with the label -100, and calls
+the model with labels, as its own trainer does; both take the same examples in the same order, clip gradients
+and use the same optimiser. Counted are target tokens: what a step is for. Before anything is timed both
+compute the loss and the gradient norm of the first step, which have to agree.
+
+    python bench/training.py --model runs/smollm2 --data gsm8k_train.jsonl.gz [--batch-size 8] [--steps 2]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from pairing import Side, Work, compare, interleave, parser, set_threads, write_json  # noqa: E402
+
+from mathref.runs import run_command  # noqa: E402
+
+LR = 1e-5
+
+
+def examples_of(model: str, data: str, n: int) -> list[Any]:
+    """The first n solved problems of a file as prompt and target ids."""
+    from mathref.data import load_problems
+    from mathref.tokenizer import load_tokenizer
+    from mathref.trainer import encode_example
+
+    tokenizer = load_tokenizer(Path(model))
+    solved = [p for p in load_problems(data).problems if p.solution][:n]
+    return [encode_example(tokenizer, p.problem, p.solution or "") for p in solved]
+
+
+def ours(*, model: str, data: str, batch_size: int, steps: int, tokens_per_batch: int, dtype: str,
+         threads: int) -> Work:  # fmt: skip
+    """mathref.trainer's step."""
+    import torch
+
+    from mathref.trainer import SolutionLikelihood, TrainConfig, make_optimizer, optimise_step
+    from mathref.weights import load_model
+
+    set_threads(threads)
+    network = load_model(model, dtype=torch.float32)
+    config = TrainConfig(
+        steps=1, batch_size=batch_size, lr=LR, dtype=getattr(torch, dtype), tokens_per_batch=tokens_per_batch
+    )
+    optimizer, objective = make_optimizer(network, config), SolutionLikelihood()
+    examples = examples_of(model, data, batch_size * steps)
+
+    def work() -> dict[str, Any]:
+        log = []
+        for first in range(0, len(examples), batch_size):
+            items = examples[first : first + batch_size]
+            log.append(optimise_step(network, items, objective, optimizer, LR, config)[:2])
+            optimizer.step()
+        return {"units": sum(map(objective.weight, examples)), "log": log}
+
+    return work
+
+
+def theirs(*, model: str, data: str, batch_size: int, steps: int, dtype: str, threads: int) -> Work:
+    """One padded batch a step through transformers."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    set_threads(threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).train()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    examples = examples_of(model, data, batch_size * steps)
+
+    def work() -> dict[str, Any]:
+        log = []
+        for first in range(0, len(examples), batch_size):
+            items = examples[first : first + batch_size]
+            longest = max(len(e.ids) for e in items)
+            ids = torch.zeros(len(items), longest, dtype=torch.long)
+            labels = torch.full_like(ids, -100)
+            attended = torch.zeros_like(ids)
+            for row, e in enumerate(items):
+                ids[row, : len(e.ids)] = torch.tensor(e.ids)
+                labels[row, e.n_prompt : len(e.ids)] = torch.tensor(e.ids[e.n_prompt :])
+                attended[row, : len(e.ids)] = 1
+            with torch.autocast("cpu", dtype=getattr(torch, dtype), enabled=dtype != "float32"):
+                loss = network(input_ids=ids, attention_mask=attended, labels=labels).loss
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            log.append((loss.item(), norm.item()))
+        return {"units": sum(len(e.ids) - e.n_prompt for e in examples), "log": log}
+
+    return work
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = parser(__doc__)
+    flags.add_argument("--batch-size", type=int, default=8, help="examples a step")
+    flags.add_argument("--steps", type=int, default=2, help="a round")
+    flags.add_argument("--tokens-per-batch", type=int, default=1024, help="of our micro-batches")
+    args = flags.parse_args(argv)
+    common = {"model": str(args.model), "data": str(args.data), "batch_size": args.batch_size}
+    common |= {"steps": args.steps, "dtype": args.dtype, "threads": args.threads}
+    us = Side("mathref", ours, common | {"tokens_per_batch": args.tokens_per_batch})
+    peer = Side("transformers", theirs, common)
+    interleave([us, peer], args.rounds)
+    (loss, norm), (loss_2, norm_2) = us.first["log"][0], peer.first["log"][0]
+    print(f"first step: loss {loss:.5f} and {loss_2:.5f}, gradient norm {norm:.4f} and {norm_2:.4f}")
+    if abs(loss - loss_2) > 0.02 * loss:
+        raise ValueError("the two sides do not compute the same loss")
+    print(f"{args.dtype}, {args.steps} steps of {args.batch_size} examples a round; target tokens")
+    write_json(args.json, {"loss": [loss, loss_2], "norm": [norm, norm_2], **compare(us, peer)})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
