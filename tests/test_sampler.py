@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mathref.model import KVCache, ModelConfig, Transformer
-from mathref.sampler import LEAVE_SHARE, PREFIX, Completion, SampleConfig, choose, row_uniforms, sample
+from mathref.sampler import LEAVE_SHARE, PREFIXES, Completion, SampleConfig, choose, row_uniforms, sample
 
 BOS, EOS, EOS2 = 1, 2, 3
 LETTERS = "abcdefghij :\n"
@@ -120,7 +120,7 @@ def reference_choice(logits: torch.Tensor, u: float, config: SampleConfig) -> in
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    vocab=st.sampled_from([2, 5, PREFIX, PREFIX + 1, 300]),
+    vocab=st.sampled_from([2, 5, PREFIXES[0], PREFIXES[0] + 1, PREFIXES[1] + 300]),
     scale=st.sampled_from(
         [0.1, 1.0, 4.0, 20.0]
     ),  # nearly flat rows need more than the prefix, peaked ones less
@@ -145,10 +145,11 @@ def test_the_worked_example_of_the_docstring() -> None:
     assert choose(logits, uniforms, SampleConfig(temperature=1, top_p=0.7)).tolist() == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("vocab", [4, PREFIX, 3 * PREFIX])
+@pytest.mark.parametrize("vocab", [4, PREFIXES[0], 3 * PREFIXES[0], 3 * PREFIXES[1]])
 def test_ties_enlarge_neither_nucleus_nor_top_k(vocab: int) -> None:
     """Of equally probable tokens exactly as many stay as were asked for, also at the edge."""
-    logits, uniforms = torch.zeros(1000, vocab), torch.linspace(0, 0.999, 1000)
+    n = max(1000, 2 * vocab)
+    logits, uniforms = torch.zeros(n, vocab), torch.linspace(0, 0.9999, n)
     assert len(choose(logits, uniforms, SampleConfig(temperature=1, top_p=1, top_k=3)).unique()) == 3
     half = choose(logits, uniforms, SampleConfig(temperature=1, top_p=0.5))
     assert len(half.unique()) == vocab // 2
