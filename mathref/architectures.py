@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mathref.model import ModelConfig
+from mathref.config import ModelConfig
 from mathref.rope import RopeScaling
 
 # ModelConfig field -> config.json key, in every family

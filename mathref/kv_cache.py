@@ -9,13 +9,11 @@ Shapes: B batch, T new tokens, S cached and new tokens, G = n_kv_head, D = head_
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-if TYPE_CHECKING:
-    from mathref.model import ModelConfig
+from mathref.config import ModelConfig
 
 
 class KVCache:

@@ -19,8 +19,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mathref.config import ModelConfig
 from mathref.files import atomic_write, read_json
-from mathref.model import ModelConfig
 
 if TYPE_CHECKING:
     import sentencepiece
