@@ -173,10 +173,11 @@ def main(argv: list[str] | None = None) -> int:
             "shipped base model with `python sample.py --model tiny --few-shot 4`"
         )
     from mathref.candidates import write_samples
+    from mathref.choosing import SampleConfig
     from mathref.data import SamplesFile, load_problems
     from mathref.problems import select_families
     from mathref.prompts import STOP, few_shot_prompt
-    from mathref.sampler import SampleConfig, encode_prompts, problems_per_batch, sample
+    from mathref.sampler import encode_prompts, problems_per_group, sample
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_model
 
@@ -206,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     out = default_out(args, folder.name) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()
     sample_batch = functools.partial(sample, model, tokenizer, stop=STOP, **decoding)
-    group = problems_per_batch(1 if args.temperature == 0 else args.n, args.batch_rows)
+    group = problems_per_group(1 if args.temperature == 0 else args.n, args.batch_rows)
     with SamplesFile(out, meta, overwrite=args.overwrite) as file:
         source = f"built-in {args.split}" if args.data == "builtin" else f"{args.data}, {loaded.format}"
         print(f"{folder} ({meta['model_digest']}) on {len(problems)} problems ({source})", file=sys.stderr)

@@ -275,9 +275,9 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     if args.samples:
         return args.samples
     from mathref.candidates import draw_candidates
+    from mathref.choosing import SampleConfig
     from mathref.data import training_data
     from mathref.problems import select_families
-    from mathref.sampler import SampleConfig
 
     families = select_families(args.families, args.exclude_families)
     data = training_data(  # as ssft cuts it: no candidate is one of a validation problem

@@ -30,11 +30,12 @@ from tqdm import tqdm
 
 from mathref import __version__
 from mathref.calibration import auc
+from mathref.choosing import SampleConfig
 from mathref.data import Problem, Sample, SampledProblem, SamplesFile
 from mathref.files import digest_text
 from mathref.grader import extract_answer, is_equivalent
 from mathref.prompts import generator_prompt
-from mathref.sampler import Completion, SampleConfig, encode_prompts, problems_per_batch, sample
+from mathref.sampler import Completion, encode_prompts, problems_per_group, sample
 from mathref.tokenizer import load_tokenizer
 from mathref.weights import load_model, model_digest
 
@@ -110,7 +111,7 @@ def draw_candidates(
             tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len
         )  # refuses early
         draw = functools.partial(sample, model, tokenizer, **vars(config))
-        return write_samples(file, problems, prompts, draw, problems_per_batch(config.n, config.batch_rows))
+        return write_samples(file, problems, prompts, draw, problems_per_group(config.n, config.batch_rows))
 
 
 # ---- The evaluator's training examples ---------------------------------------------------------------

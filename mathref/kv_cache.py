@@ -80,6 +80,20 @@ class KVCache:
         lengths[target] = lengths[source]
         self.lengths = lengths
 
+    def extend(self, other: KVCache) -> None:
+        """Append the rows of `other`, a cache of the same model and the same max_len."""
+        B, n = len(self.lengths), len(other.lengths)
+        if not B:
+            self.k, self.v = other.k, other.v
+            self.lengths, self.longest = other.lengths, other.longest
+            return
+        if B + n > len(self.k[0]):  # as in `copy_rows`
+            self._move(torch.arange(B, device=self.lengths.device), 2 * (B + n))
+        for own, new in zip((*self.k, *self.v), (*other.k, *other.v), strict=True):
+            own[B : B + n, :, : other.longest] = new[:n, :, : other.longest]
+        self.lengths = torch.cat((self.lengths, other.lengths))
+        self.longest = max(self.longest, other.longest)
+
     def _move(self, rows: torch.Tensor, capacity: int) -> None:
         """Put `rows` first in new tensors with room for `capacity` rows; only what is filled is copied."""
         self.k, self.v = (

@@ -2,28 +2,25 @@
 
 Paper: the greedy solution behind Pass@1 and the N = 64 nucleus samples (top-p 0.95 [Q]) behind Maj1@64,
 MajK@64 and Pass@64 of Tables 2 to 7.
-Choices: temperature is 0.9 by default [Q], the length limit 256 tokens [P]: both are arguments. Temperature
-comes first, then top-k, then top-p on what top-k left. The log-probability of a completion is that of all
-its tokens, EOS and stop string included, under the model's own distribution, without temperature and
-truncation [P]: so it means the same under every decoding setting. A completion ends at an EOS id, at a stop
-string (cut off, with all after it), at `max_new_tokens`, or where the model's context is full; finish_reason
-is "stop" for the first two, "length" for the others.
+Choices: how a token is chosen is in choosing.py. The log-probability of a completion is that of all its
+tokens, EOS and stop string included, under the model's own distribution, without temperature and truncation
+[P]: so it means the same under every decoding setting. A completion ends at an EOS id, at a stop string (cut
+off, with all after it), at `max_new_tokens`, or where the model's context is full; finish_reason is "stop"
+for the first two, "length" for the others.
 
 How the work is laid out: what n completions have in common is computed once. Each prompt is one row of the
 batch, and so are all its completions until they part: a row is copied when two of them choose different
 tokens. Where a model is sure of itself this is most of the work (of 64 solutions that a fine-tuned base
-writes, some 10 to 25 differ, and most of those only towards the end). Prompts of different lengths share a
-batch, since every cache row has its own length. All random numbers are drawn beforehand, from one generator
-per (seed, problem id, sample index): a completion depends on nothing else, and no step of the loop does
-Python work per row. Rows that nobody writes any more are given to new ones, or leave once they are a quarter
-of the batch.
+writes, some 10 to 25 differ, and most of those only towards the end). Every cache row has its own length, so
+prompts of different lengths share a batch, and the next prompts come in as soon as a quarter of the
+completions has ended. All random numbers are drawn beforehand, and no step of the loop does Python work per
+row. Rows that nobody writes any more are given to new ones, or leave once they are a quarter of the batch.
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
-import hashlib
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,13 +28,14 @@ from typing import Literal
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from mathref.model import KVCache, Transformer
+from mathref.choosing import SampleConfig, choose, row_uniforms
+from mathref.kv_cache import KVCache
+from mathref.model import Transformer
 from mathref.tokenizer import Tokenizer, check_fits
 
-# Most probable tokens looked at before a full sort: the first ones hold the nucleus of nearly every row, the
-# others that of a row in doubt. A sort of 50,000 logits takes as long as a tenth of a small model.
-PREFIXES = (64, 1024)
 LEAVE_SHARE = 0.25  # moving the cache together pays once this share of its rows is idle
+REFILL_SHARE = 0.25  # so does a prefill once this share of the batch is free
+BATCHES_PER_GROUP = 4  # a group of problems is what one call decodes, and what a killed run repeats
 
 
 @dataclass(frozen=True)
@@ -48,110 +46,6 @@ class Completion:
     token_ids: tuple[int, ...]
     logprob: float
     finish_reason: Literal["stop", "length"]
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """Decoding options, checked once."""
-
-    n: int = 64  # completions per prompt
-    temperature: float = 0.9  # 0: greedy
-    top_p: float = 0.95  # nucleus mass, 1: off
-    top_k: int = 0  # most probable tokens kept, 0: off
-    max_new_tokens: int = 256
-    seed: int = 0
-    stop: tuple[str, ...] = ()  # strings that end a completion
-    batch_rows: int = 256  # completions decoded side by side; equal beginnings are one row
-
-    def __post_init__(self) -> None:
-        bounds = [
-            ("n", self.n >= 1, "at least 1"),
-            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("stop", all(self.stop), "without empty strings"),
-            ("batch_rows", self.batch_rows >= 1, "at least 1"),
-        ]
-        for name, holds, allowed in bounds:
-            if not holds:
-                raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
-
-
-# ---- choosing the next token -------------------------------------------------------------------------
-
-
-def row_uniforms(seed: int, problem_id: str, samples: range, length: int) -> torch.Tensor:
-    """(len(samples), length) uniform numbers in [0, 1), each row from (seed, problem id, sample index) alone.
-
-    The generators live on the CPU for every device, so that a GPU draws the same numbers.
-    """
-    rows = []
-    for i in samples:
-        digest = hashlib.sha256(f"{seed}\0{i}\0{problem_id}".encode("utf-8", "surrogatepass")).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-        rows.append(torch.rand(length, generator=generator))
-    return torch.stack(rows)
-
-
-def _rank(probs: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `width` most probable tokens of each row, falling: probabilities and ids (B, width)."""
-    if width < probs.shape[-1]:
-        return probs.topk(width, dim=-1)
-    return probs.sort(dim=-1, descending=True, stable=True)
-
-
-def _draw(ranked: torch.Tensor, uniforms: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Invert the distribution function of the nucleus of `ranked` (B, W) at `uniforms` (B,).
-
-    Returns the drawn places (B,) and whether the nucleus lies within the W columns (B,).
-    """
-    mass = ranked.cumsum(dim=-1)  # (B, W)
-    before = (mass < top_p).sum(dim=-1)  # (B,) places before the one where the mass reaches top_p
-    last = before.clamp(max=ranked.shape[-1] - 1)
-    total = mass.gather(1, last.unsqueeze(1))  # (B, 1) mass of the nucleus
-    # Why the limit: rounding may lift u * total to total, and tokens of probability 0 share the last mass.
-    last = torch.minimum(last, (mass < total).sum(dim=-1))
-    place = (mass <= uniforms.unsqueeze(1) * total).sum(dim=-1)
-    return torch.minimum(place, last), before < ranked.shape[-1]
-
-
-def choose(
-    logits: torch.Tensor, uniforms: torch.Tensor, config: SampleConfig, rows: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Draw tokens: logits (B, V) float32, uniforms (A,) in [0, 1) -> tokens (A,).
-
-    Draw i is from row rows[i] of the logits, by default from row i: one distribution may serve many draws.
-    The nucleus is the smallest set of most probable tokens whose mass reaches top_p, so never empty.
-    Example: p = (0.5, 0.3, 0.15, 0.05), top_p = 0.7 -> the first two tokens (0.5 alone is below 0.7, 0.5 +
-    0.3 is not), renormalised to (0.625, 0.375); u = 0.6 draws the first, u = 0.7 the second. Of equal
-    probabilities at the edge only as many stay as are needed: ties enlarge neither the nucleus nor the
-    top-k.
-    """
-    rows = torch.arange(len(uniforms), device=logits.device) if rows is None else rows  # (A,)
-    if config.temperature == 0:
-        return logits.argmax(dim=-1)[rows]
-    probs = torch.softmax(logits / config.temperature, dim=-1)  # (B, V)
-    if config.top_k:
-        ranked, order = _rank(probs, config.top_k)  # (B, k)
-        place, _ = _draw((ranked / ranked.sum(dim=-1, keepdim=True))[rows], uniforms, config.top_p)
-        return order[rows, place]
-    if config.top_p == 1:  # nothing is cut off, so nothing needs an order
-        return _draw(probs[rows], uniforms, 1.0)[0]
-    peak, best = probs.max(dim=-1)  # (B,)
-    tokens = best[rows]  # (A,)
-    # In mathematical text most tokens are near certain: where one is the whole nucleus nothing is ranked.
-    open_draws = (peak < config.top_p)[rows].nonzero().squeeze(1)
-    vocab = probs.shape[-1]
-    for width in [*(w for w in PREFIXES if w < vocab), vocab]:
-        if len(open_draws) == 0:
-            break
-        open_rows, at = rows[open_draws].unique(return_inverse=True)  # (b,), (a,)
-        ranked, order = _rank(probs[open_rows], width)  # (b, width)
-        place, complete = _draw(ranked[at], uniforms[open_draws], config.top_p)  # (a,)
-        tokens[open_draws] = order[at, place]
-        open_draws = open_draws[~complete]  # a nucleus wider than the prefix: these are ranked further
-    return tokens
 
 
 # ---- stop strings ------------------------------------------------------------------------------------
@@ -173,13 +67,22 @@ def _can_end(tokenizer: Tokenizer, stop: tuple[str, ...]) -> torch.Tensor:
 
 
 def _stop_hits(
-    tokenizer: Tokenizer, tokens: torch.Tensor, candidates: torch.Tensor, stop: tuple[str, ...]
+    tokenizer: Tokenizer,
+    tokens: torch.Tensor,
+    length: torch.Tensor,
+    candidates: torch.Tensor,
+    stop: tuple[str, ...],
 ) -> torch.Tensor:
-    """Those of the rows `candidates` (b,) of `tokens` (R, t) whose text holds a stop string."""
+    """Those of the rows `candidates` (b,) whose text, `length` (R,) of `tokens` (R, steps), holds a stop
+    string.
+    """
     # A token is one byte of text at least, so the last tokens hold the string; 8 more allow for special ones.
     window = max(len(string.encode()) for string in stop) + 8
-    tails = tokens[candidates, -window:].tolist()
-    hits = [any(string in tokenizer.decode(tail) for string in stop) for tail in tails]
+    ends = length[candidates].unsqueeze(1)  # (b, 1)
+    places = (ends - window + torch.arange(window, device=tokens.device)).clamp(min=0)  # (b, window)
+    tails = tokens[candidates.unsqueeze(1), places].tolist()
+    texts = [tokenizer.decode(tail[-end:]) for tail, (end,) in zip(tails, ends.tolist(), strict=True)]
+    hits = [any(string in text for string in stop) for text in texts]
     return candidates[torch.tensor(hits, dtype=torch.bool, device=candidates.device)]
 
 
@@ -216,15 +119,13 @@ def _prefill(model: Transformer, encoded: list[list[int]], max_len: int) -> tupl
     return model.head(last), cache
 
 
-def _part(
-    cache: KVCache, slot: torch.Tensor, token: torch.Tensor, full: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _part(cache: KVCache, slot: torch.Tensor, token: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Give every distinct text a row of its own: (A,) rows and chosen tokens of the completions being written
     -> (A,) their new rows, and (B,) the next token of each row.
 
     A row whose completions part is copied, into a row that nobody writes any more or behind the last one.
-    Idle rows go on with padding until there are too many of them, or, where the cache is `full` and has no
-    place for their next token, until now.
+    Idle rows go on with padding until there are too many of them, or until the longest has no place for
+    another token: those still written do.
     """
     n_rows = len(cache.lengths)
     (parent, word), text = torch.stack((slot, token)).unique(dim=1, return_inverse=True)  # (U,), (U,), (A,)
@@ -238,7 +139,7 @@ def _part(
     place[~stays] = free[: len(parent) - int(stays.sum())]
     cache.copy_rows(parent[~stays], place[~stays])
     n_rows = len(cache.lengths)
-    if len(place) < n_rows and (full or len(place) <= (1 - LEAVE_SHARE) * n_rows):
+    if cache.longest >= cache.max_len or len(place) <= (1 - LEAVE_SHARE) * n_rows:
         cache.select(place)
         return text, word
     following = torch.zeros(n_rows, dtype=torch.int64, device=slot.device)
@@ -246,21 +147,29 @@ def _part(
     return place[text], following
 
 
+@dataclass(frozen=True)
+class _Task:
+    """Completions of one prompt that start together, from one row."""
+
+    prompt: list[int]
+    problem_id: str
+    samples: range
+
+
 def _decode(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    encoded: list[list[int]],
-    uniforms: torch.Tensor,
-    config: SampleConfig,
+    model: Transformer, tokenizer: Tokenizer, tasks: Sequence[_Task], config: SampleConfig
 ) -> list[Completion]:
-    """Complete P prompts, R / P times each, with `uniforms` (R, max_new_tokens); completions in row order."""
-    device, R = uniforms.device, len(uniforms)
-    prompt_lengths = torch.tensor([len(tokens) for tokens in encoded], device=device)
-    limits = (model.config.max_seq_len - prompt_lengths).clamp(max=config.max_new_tokens)  # (P,)
-    limits = limits.repeat_interleave(R // len(encoded))  # (R,) tokens each completion may have
-    steps, longest = int(limits.max()), max(map(len, encoded))
-    max_len = min(model.config.max_seq_len, longest + steps)
-    logits, cache = _prefill(model, encoded, max_len)  # (P, V)
+    """All R completions of the tasks, in their order; at most batch_rows of them are written side by side."""
+    device = next(model.parameters()).device
+    counts = torch.tensor([len(task.samples) for task in tasks], device=device)  # (tasks,)
+    ends = [0, *counts.cumsum(0).tolist()]  # the completions of task i are ends[i] to ends[i + 1] - 1
+    rooms = [min(model.config.max_seq_len - len(task.prompt), config.max_new_tokens) for task in tasks]
+    limits = torch.tensor(rooms, device=device).repeat_interleave(counts)  # (R,) tokens each may have
+    R, steps = ends[-1], max(rooms)
+    max_len = min(model.config.max_seq_len, max(len(task.prompt) for task in tasks) + steps)
+    uniforms = torch.cat([row_uniforms(config.seed, t.problem_id, t.samples, steps) for t in tasks]).to(
+        device
+    )
 
     eos = torch.tensor(tokenizer.eos_ids, device=device, dtype=torch.int64)
     usable = max((tokenizer.vocab_size, *(i + 1 for i in tokenizer.eos_ids)))  # ids the tokenizer can read
@@ -269,23 +178,40 @@ def _decode(
     logprob = torch.zeros(R, dtype=torch.float64, device=device)
     length = torch.zeros(R, dtype=torch.int64, device=device)
     stopped = torch.zeros(R, dtype=torch.bool, device=device)
-    live = torch.arange(R, device=device)  # (A,) the completions still being written
-    slot = live // (R // len(encoded))  # (A,) the batch row that holds the text of each so far
-    for step in range(steps):
-        logits = logits.float()  # (B, V)
+    live = slot = length[:0]  # (A,) the completions being written, and the batch row with each one's text
+    cache = KVCache(model.config, 0, max_len, device=device, dtype=next(model.parameters()).dtype)
+    logits = torch.empty(0, model.config.vocab_size, device=device)  # (B, V)
+    started = 0  # tasks
+    while started < len(tasks) or len(live):
+        room = config.batch_rows - len(live)
+        fitting = (
+            bisect.bisect_right(ends, ends[started] + room) - 1
+        )  # tasks started, if all that fit come in
+        if fitting > started and room >= REFILL_SHARE * config.batch_rows:
+            first, prompts_cache = _prefill(model, [t.prompt for t in tasks[started:fitting]], max_len)
+            rows = len(logits) + torch.arange(fitting - started, device=device)
+            slot = torch.cat((slot, rows.repeat_interleave(counts[started:fitting])))
+            live = torch.cat((live, torch.arange(ends[started], ends[fitting], device=device)))
+            logits = torch.cat((logits, first))
+            cache.extend(prompts_cache)
+            started = fitting
+
+        logits, step = logits.float(), length[live]  # (B, V), (A,)
         token = choose(logits[:, :usable], uniforms[live, step], config, slot)  # (A,)
         tokens[live, step] = token
         logprob[live] += (logits[slot, token] - logits.logsumexp(dim=-1)[slot]).double()
         length[live] = step + 1
         stopped[live] = torch.isin(token, eos)
         if can_end is not None and len(candidates := live[~stopped[live] & can_end[token]]):
-            stopped[_stop_hits(tokenizer, tokens[:, : step + 1], candidates, config.stop)] = True
+            stopped[_stop_hits(tokenizer, tokens, length, candidates, config.stop)] = True
         going = ~stopped[live] & (step + 1 < limits[live])
         live, slot, token = live[going], slot[going], token[going]
-        if not len(live):
-            break
-        slot, following = _part(cache, slot, token, full=longest + step >= max_len)
-        logits = model(following.unsqueeze(1), kv_cache=cache)[:, -1]  # (B, V)
+        if len(live):
+            slot, following = _part(cache, slot, token)
+            logits = model(following.unsqueeze(1), kv_cache=cache)[:, -1]
+        else:
+            cache.select(live)
+            logits = logits[:0]
     if not logprob.isfinite().all():
         raise ValueError("the model's logits are not finite: broken weights, or a dtype that overflows")
     written = zip(tokens.tolist(), length.tolist(), logprob.tolist(), stopped.tolist(), strict=True)
@@ -306,9 +232,9 @@ def _completion(
 # ---- the public function -----------------------------------------------------------------------------
 
 
-def problems_per_batch(n: int, batch_rows: int) -> int:
-    """How many problems of n samples each share a batch; n beyond `batch_rows` takes several."""
-    return max(1, batch_rows // n)
+def problems_per_group(n: int, batch_rows: int) -> int:
+    """How many problems of n samples each are decoded together, several batches' worth of them."""
+    return BATCHES_PER_GROUP * max(1, batch_rows // n)
 
 
 def _check_ids(ids: Sequence[str], prompts: Sequence[str]) -> None:
@@ -348,18 +274,14 @@ def sample(
     _check_ids(ids, prompts)
     check_fits(tokenizer, model.config)
     encoded = encode_prompts(tokenizer, prompts, ids, model.config.max_seq_len)
-    device = next(model.parameters()).device
     distinct = 1 if temperature == 0 else n
-    group = problems_per_batch(distinct, batch_rows)
+    parts = [range(first, min(first + batch_rows, distinct)) for first in range(0, distinct, batch_rows)]
+    group = problems_per_group(distinct, batch_rows)
     results: list[list[Completion]] = []
     for start in range(0, len(prompts), group):
-        batch, batch_ids = encoded[start : start + group], ids[start : start + group]
-        completions: list[list[Completion]] = [[] for _ in batch]
-        for first in range(0, distinct, batch_rows):
-            indices = range(first, min(first + batch_rows, distinct))
-            uniforms = [row_uniforms(seed, problem_id, indices, max_new_tokens) for problem_id in batch_ids]
-            written = _decode(model, tokenizer, batch, torch.cat(uniforms).to(device), config)
-            for place, found in enumerate(completions):
-                found.extend(written[place * len(indices) : (place + 1) * len(indices)])
-        results.extend(found * (n // distinct) for found in completions)
+        batch = zip(encoded[start : start + group], ids[start : start + group], strict=True)
+        tasks = [_Task(tokens, problem_id, part) for tokens, problem_id in batch for part in parts]
+        written = _decode(model, tokenizer, tasks, config)
+        found = [written[first : first + distinct] for first in range(0, len(written), distinct)]
+        results.extend(completions * (n // distinct) for completions in found)
     return results

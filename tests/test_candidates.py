@@ -16,11 +16,12 @@ from mathref.candidates import (
     grade_completions,
     parity,
 )
+from mathref.choosing import SampleConfig
 from mathref.data import Problem, Sample, SampledProblem, read_samples
 from mathref.model import ModelConfig, Transformer
 from mathref.problems import generate
 from mathref.runs import ASSETS
-from mathref.sampler import Completion, SampleConfig
+from mathref.sampler import Completion
 from mathref.tokenizer import load_tokenizer
 from mathref.weights import save_model
 

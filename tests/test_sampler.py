@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mathref.choosing import PREFIXES, SampleConfig, choose, row_uniforms
 from mathref.model import KVCache, ModelConfig, Transformer
-from mathref.sampler import LEAVE_SHARE, PREFIXES, Completion, SampleConfig, choose, row_uniforms, sample
+from mathref.sampler import LEAVE_SHARE, Completion, sample
 
 BOS, EOS, EOS2 = 1, 2, 3
 LETTERS = "abcdefghij :\n"
@@ -401,6 +402,39 @@ def test_a_wide_request_is_cut_into_batches() -> None:
     assert [len(completions) for completions in found] == [10, 10]
     assert found == sample(wide, TOKENIZER, ["a", "b"], n=10, max_new_tokens=5, batch_rows=20)
     assert max(model.batches) <= 4 < max(wide.batches)
+
+
+MANY = ["abcdefghij"[: 1 + i % 7] for i in range(16)]
+
+
+def test_the_next_prompts_come_in_when_completions_end() -> None:
+    """Batches that are filled up again take fewer steps than one after the other, within the same bound."""
+    one_group, apart = noisy(eos=1.0), noisy(eos=1.0)
+    options = {"n": 4, "max_new_tokens": 60, "seed": 3}
+    found = sample(one_group, TOKENIZER, MANY, **options, batch_rows=16)  # 16 prompts, 4 at a time: one group
+    ids = [str(i) for i in range(16)]
+    one_by_one = [
+        completions
+        for first in range(0, 16, 4)
+        for completions in sample(
+            apart, TOKENIZER, MANY[first : first + 4], ids=ids[first : first + 4], **options, batch_rows=16
+        )
+    ]
+    assert found == one_by_one
+    assert max(one_group.batches) <= 16
+    assert len(one_group.batches) < 0.8 * len(apart.batches)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.2])
+def test_refilled_rows_keep_their_own_past(temperature: float) -> None:
+    """A real model, little room: prompts that enter beside older rows write what they write alone."""
+    model = tiny_model()
+    options = {"n": 3, "temperature": temperature, "max_new_tokens": 40}
+    found = sample(model, TOKENIZER, MANY, **options, batch_rows=6)
+    for place, (prompt, completions) in enumerate(zip(MANY, found, strict=True)):
+        (alone,) = sample(model, TOKENIZER, [prompt], **options, ids=[str(place)])
+        assert [c.token_ids for c in completions] == [c.token_ids for c in alone]
+        assert [c.logprob for c in completions] == pytest.approx([c.logprob for c in alone], abs=1e-3)
 
 
 # ---- mistakes ----------------------------------------------------------------------------------------
