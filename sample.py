@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     from mathref.weights import load_model
 
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
-    SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
+    config = SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
     folder = resolve_model(args.model)
     families = select_families(args.families, args.exclude_families)
     loaded = load_problems(args.data, split=args.split, families=families)
@@ -207,11 +207,10 @@ def main(argv: list[str] | None = None) -> int:
     out = default_out(args, folder.name) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()
     sample_batch = functools.partial(sample, model, tokenizer, stop=STOP, **decoding)
-    group = problems_per_group(1 if args.temperature == 0 else args.n, args.batch_rows)
     with SamplesFile(out, meta, overwrite=args.overwrite) as file:
         source = f"built-in {args.split}" if args.data == "builtin" else f"{args.data}, {loaded.format}"
         print(f"{folder} ({meta['model_digest']}) on {len(problems)} problems ({source})", file=sys.stderr)
-        tokens = write_samples(file, problems, prompts, sample_batch, group)
+        tokens = write_samples(file, problems, prompts, sample_batch, problems_per_group(config))
     report(out, time.perf_counter() - start, tokens)
     return 0
 

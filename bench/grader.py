@@ -12,7 +12,6 @@ packages.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import random
 import re
@@ -27,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a checkout, without installation
 
 from mathref import grader  # noqa: E402
-from mathref.files import read_jsonl  # noqa: E402
+from mathref.files import read_jsonl, write_json  # noqa: E402
 
 Pair = tuple[str, str, bool | None]  # gold, pred, expected (None: not labelled)
 DEFAULT_CASES = Path(__file__).parent.parent / "tests" / "grader_cases.jsonl"
@@ -126,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
             ours, theirs = (results[f"{set_name}/{name}"]["cpu_median_us"] for name in graders)
             print(f"{set_name:6s} median speed-up {theirs / ours:.0f}x (CPU)")
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_json(options.json, results)
     return 0
 
 

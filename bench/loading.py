@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from pairing import ROOT, parser, spread, write_json  # noqa: E402
+from pairing import ROOT, parser, spread, write_figures  # noqa: E402
 
 from mathref.data import load_problems  # noqa: E402
 from mathref.prompts import generator_prompt  # noqa: E402
@@ -29,6 +29,7 @@ import torch
 from mathref.sampler import sample
 from mathref.tokenizer import load_tokenizer
 from mathref.weights import load_model
+set_threads(threads)
 imported = clock()
 network, tokenizer = load_model(folder, dtype=getattr(torch, dtype)), load_tokenizer(Path(folder))
 token = sample(network, tokenizer, [prompt], n=1, temperature=0, max_new_tokens=1)[0][0].token_ids[0]
@@ -37,6 +38,7 @@ THEIRS = """
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 AutoModelForCausalLM.from_pretrained, AutoTokenizer.from_pretrained  # they are imported at first use
+set_threads(threads)
 imported = clock()
 network = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
 tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -48,20 +50,20 @@ import json, sys
 from pathlib import Path
 from time import perf_counter as clock
 sys.path.insert(0, {root!r})
-folder, prompt, dtype = json.loads(sys.stdin.read())
+from pairing import peak_mb, set_threads
+folder, prompt, dtype, threads = json.loads(sys.stdin.read())
 start = clock()
 {body}
 ready = clock()
-from pairing import peak_mb
 figures = {{"import": imported - start, "seconds": ready - imported}}
 print(json.dumps(figures | {{"token": token, "peak_mb": peak_mb()}}))
 """
 
 
-def once(body: str, folder: Path, prompt: str, dtype: str) -> dict[str, Any]:
+def once(body: str, folder: Path, prompt: str, dtype: str, threads: int) -> dict[str, Any]:
     """One new process of one side."""
     code = AROUND.format(root=str(ROOT), body=body)
-    given = json.dumps([str(folder), prompt, dtype])
+    given = json.dumps([str(folder), prompt, dtype, threads])
     done = subprocess.run(
         [sys.executable, "-c", code], input=given, capture_output=True, text=True, check=True,
         cwd=ROOT / "bench",
@@ -75,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     rounds: dict[str, list[dict[str, Any]]] = {"mathref": [], "transformers": []}
     for counted in [False] + [True] * args.rounds:
         for name, body in (("mathref", OURS), ("transformers", THEIRS)):
-            figures = once(body, args.model, prompt, args.dtype)
+            figures = once(body, args.model, prompt, args.dtype, args.threads)
             if counted:
                 rounds[name].append(figures)
     for name, found in rounds.items():
@@ -88,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     ratios = [a["seconds"] / b["seconds"] for a, b in zip(ours, theirs, strict=True)]
     same = ours[0]["token"] == theirs[0]["token"]
     print(f"time ratio {spread(ratios)}; the same first token: {'yes' if same else 'NO'}")
-    write_json(args.json, rounds | {"ratio": ratios})
+    write_figures(args.json, rounds | {"ratio": ratios})
     return 0
 
 

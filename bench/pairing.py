@@ -11,7 +11,6 @@ nothing else is in their way.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import statistics
 import sys
@@ -23,6 +22,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # runs from a checkout, without installation
+
+from mathref.files import write_json  # noqa: E402
+
+# How far the log-odds of the two sides may differ: kernels round differently, and bfloat16 has 8 bits.
+ROUNDING = {"float32": 0.01, "bfloat16": 0.5}
 
 Work = Callable[[], dict[str, Any]]  # does one round; {"units": tokens done, ...}
 
@@ -57,8 +61,7 @@ class Side:
     name: str
     setup: Callable[..., Work]
     options: dict[str, Any]
-    rounds: list[dict[str, Any]] = field(default_factory=list)  # those that count
-    first: dict[str, Any] = field(default_factory=dict)  # what the very first one returned
+    rounds: list[dict[str, Any]] = field(default_factory=list)  # the first of which warms up
 
     def start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -68,12 +71,9 @@ class Side:
         theirs.close()
         self._answer()
 
-    def round(self) -> dict[str, Any]:
+    def round(self) -> None:
         self._connection.send("go")
-        done = self._answer()
-        self.first = self.first or done
-        self.rounds.append(done)
-        return done
+        self.rounds.append(self._answer())
 
     def stop(self) -> None:
         self._connection.send(None)
@@ -87,20 +87,18 @@ class Side:
 
     @property
     def rates(self) -> list[float]:
-        """Units a second, round by round."""
-        return [r["units"] / r["seconds"] for r in self.rounds]
+        """Units a second in each round that counts."""
+        return [r["units"] / r["seconds"] for r in self.rounds[1:]]
 
 
-def interleave(sides: Sequence[Side], rounds: int, *, warm_up: bool = True) -> None:
+def interleave(sides: Sequence[Side], rounds: int) -> None:
     """Run `rounds` rounds of every side in turn, after one that does not count."""
     for side in sides:
         side.start()
     try:
-        for counted in [False] * warm_up + [True] * rounds:
+        for _ in range(1 + rounds):
             for side in sides:
                 side.round()
-                if not counted:
-                    side.rounds.clear()
     finally:
         for side in sides:
             side.stop()
@@ -123,15 +121,32 @@ def compare(
     figures: dict[str, Any] = {"ratio": ratios}
     for side in (ours, peer):
         peak = max(r["peak_mb"] for r in side.rounds)
-        share = (
-            ""
-            if ceiling is None
-            else f", {100 * statistics.median(side.rates) / ceiling:.0f}% of the ceiling"
-        )
+        percent = None if ceiling is None else 100 * statistics.median(side.rates) / ceiling
+        share = "" if percent is None else f", {percent:.0f}% of the ceiling"
         print(f"  {side.name:40s} {spread(side.rates, 0)} {unit}{share}, peak {peak:,} MB")
         figures[side.name] = {"rates": side.rates, "peak_mb": peak}
     print(f"  ratio {spread(ratios)}, median (smallest-largest) of {len(ratios)} rounds", flush=True)
     return figures
+
+
+def compare_each(
+    ours: Side, peers: Sequence[Side], *, unit: str = "tokens/s", ceiling: float | None = None
+) -> dict[str, Any]:
+    """`compare` with each of the peer's settings; the figures name the fastest of them."""
+    figures: dict[str, Any] = {"best_peer": max(peers, key=lambda side: sum(side.rates)).name}
+    for peer in peers:
+        figures[f"against {peer.name}"] = compare(ours, peer, unit=unit, ceiling=ceiling)
+    return figures
+
+
+def require_agreement(what: str, difference: float, limit: float) -> None:
+    """Print by how much the two sides differ in `what`; ValueError where that is no rounding any more."""
+    print(f"{what}: largest difference {difference:.1e}")
+    if not difference <= limit:
+        raise ValueError(
+            f"{what}: the sides differ by {difference:.2g}, expected {limit} at most; they do not compute "
+            "the same thing, so their speed cannot be compared"
+        )
 
 
 def matmul_flops(dtype: str, size: int = 1536, seconds: float = 1.0) -> float:
@@ -164,10 +179,16 @@ def parser(doc: str) -> argparse.ArgumentParser:
     return made
 
 
-def write_json(path: Path | None, figures: dict[str, Any]) -> None:
+def shared_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What `parser` has read and every side's setup takes."""
+    paths = {"model": str(args.model), "data": str(args.data)}
+    return paths | {"dtype": args.dtype, "threads": args.threads}
+
+
+def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
     """Write the figures, if a file was asked for."""
     if path is not None:
-        path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(path, figures)
 
 
 def set_threads(n: int) -> None:

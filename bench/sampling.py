@@ -3,7 +3,7 @@
 Paper: none; N = 64 nucleus samples a problem are its setting (section 5).
 Choices: both sides load the same folder in the same type and draw with the same temperature and top-p until
 EOS or the length limit; tokens are counted up to each solution's end, so that padding is no work. The peer
-gets several batch sizes, and the best of them is what the ratio is against. Before anything is timed the
+gets several batch sizes, and each has its ratio: that of the fastest counts. Before anything is timed the
 peer's model has to give our completions the log-probability that we report.
 
     python bench/sampling.py --model runs/smollm2 --data gsm8k_test.jsonl [--n 64] [--problems 4]
@@ -18,7 +18,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from pairing import Side, Work, compare, interleave, matmul_flops, parser, set_threads, write_json  # noqa: E402
+from pairing import (  # noqa: E402
+    ROUNDING,
+    Side,
+    Work,
+    compare_each,
+    interleave,
+    matmul_flops,
+    parser,
+    require_agreement,
+    set_threads,
+    shared_options,
+    write_figures,
+)  # fmt: skip
 
 from mathref.runs import run_command  # noqa: E402
 
@@ -136,14 +148,8 @@ def main(argv: list[str] | None = None) -> int:
         decoding |= {"n": 1, "temperature": 0.0}
         args.rows, args.peer_rows = 1, [1]
     difference = agree(str(args.model), str(args.data), decoding)
-    print(f"log-probability of the same completions: largest difference {difference:.1e} nats")
-    common = {
-        "model": str(args.model),
-        "data": str(args.data),
-        "problems": args.problems,
-        "decoding": decoding,
-    }
-    common |= {"dtype": args.dtype, "threads": args.threads}
+    require_agreement("log-probability of the same completions, nats", difference, ROUNDING["float32"])
+    common = shared_options(args) | {"problems": args.problems, "decoding": decoding}
     us = Side(f"mathref, {args.rows} rows", ours, common | {"rows": args.rows})
     peers = [Side(f"transformers, {r} rows", theirs, common | {"rows": r}) for r in args.peer_rows]
     interleave([us, *peers], args.rounds)
@@ -152,11 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         f"{args.dtype}, {args.problems} problems, n = {decoding['n']}; "
         f"matrix products allow {ceiling:,.0f} tokens/s"
     )
-    best = max(peers, key=lambda side: sum(side.rates))
-    figures = {"ceiling": ceiling, "best_peer": best.name}
-    for peer in peers:
-        figures[f"against {peer.name}"] = compare(us, peer, ceiling=ceiling)
-    write_json(args.json, figures)
+    write_figures(args.json, {"ceiling": ceiling, **compare_each(us, peers, ceiling=ceiling)})
     return 0
 
 

@@ -4,8 +4,8 @@ Paper: section 6.1, S_cls = p("correct") / (p("correct") + p("incorrect")) after
 Choices: the peer reads the whole template of every candidate, `rows` at a time, padded on the left, and takes
 the logits of the last position, as a plain script would; the words have to be one token each for it to be
 that simple. Both score the same distinct candidates, and their scores have to agree before the ratio counts.
-Candidates are the shortest to longest solutions of the file's other problems: text of the right kind and
-length, whatever it says.
+Candidates are solutions of the file's other problems, drawn at random: text of the right kind and length,
+whatever it says.
 
     python bench/scoring.py --model runs/smollm2 --data gsm8k_train.jsonl.gz [--candidates 64] [--problems 2]
 """
@@ -19,7 +19,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from pairing import Side, Work, compare, interleave, parser, set_threads, write_json  # noqa: E402
+from pairing import (  # noqa: E402
+    ROUNDING,
+    Side,
+    Work,
+    compare_each,
+    interleave,
+    parser,
+    require_agreement,
+    set_threads,
+    shared_options,
+    write_figures,
+)  # fmt: skip
 
 from mathref.runs import run_command  # noqa: E402
 
@@ -92,23 +103,18 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument("--problems", type=int, default=2, help="the first of the file")
     flags.add_argument("--peer-rows", type=int, nargs="+", default=[16, 64], help="the peer's batch sizes")
     args = flags.parse_args(argv)
-    common = {"model": str(args.model), "data": str(args.data), "problems": args.problems}
-    common |= {"n": args.candidates, "dtype": args.dtype, "threads": args.threads}
+    common = shared_options(args) | {"problems": args.problems, "n": args.candidates}
     us = Side("mathref", ours, common)
     peers = [Side(f"transformers, {rows} rows", theirs, common | {"rows": rows}) for rows in args.peer_rows]
     interleave([us, *peers], args.rounds)
-    pairs = [
-        (a, b)
-        for mine, others in zip(us.first["odds"], peers[0].first["odds"], strict=True)
+    difference = max(
+        abs(a - b)
+        for mine, others in zip(us.rounds[0]["odds"], peers[0].rounds[0]["odds"], strict=True)
         for a, b in zip(mine, others, strict=True)
-    ]
-    print(f"log-odds of {len(pairs)} candidates: largest difference {max(abs(a - b) for a, b in pairs):.1e}")
-    best = max(peers, key=lambda side: sum(side.rates))
-    figures: dict[str, Any] = {"best_peer": best.name}
+    )
+    require_agreement("log-odds of the same candidates", difference, ROUNDING[args.dtype])
     print(f"{args.dtype}, {args.problems} problems, {args.candidates} candidates each")
-    for peer in peers:
-        figures[f"against {peer.name}"] = compare(us, peer, unit="candidates/s")
-    write_json(args.json, figures)
+    write_figures(args.json, compare_each(us, peers, unit="candidates/s"))
     return 0
 
 

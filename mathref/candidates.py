@@ -111,7 +111,7 @@ def draw_candidates(
             tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len
         )  # refuses early
         draw = functools.partial(sample, model, tokenizer, **vars(config))
-        return write_samples(file, problems, prompts, draw, problems_per_group(config.n, config.batch_rows))
+        return write_samples(file, problems, prompts, draw, problems_per_group(config))
 
 
 # ---- The evaluator's training examples ---------------------------------------------------------------

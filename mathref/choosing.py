@@ -46,6 +46,11 @@ class SampleConfig:
             if not holds:
                 raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
 
+    @property
+    def n_distinct(self) -> int:
+        """How many completions of a prompt have to be decoded: greedy ones are all equal."""
+        return 1 if self.temperature == 0 else self.n
+
 
 def row_uniforms(seed: int, problem_id: str, samples: range, length: int) -> torch.Tensor:
     """(len(samples), length) uniform numbers in [0, 1), each row from (seed, problem id, sample index) alone.

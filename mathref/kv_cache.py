@@ -72,8 +72,7 @@ class KVCache:
         if not len(source):
             return
         B = max(len(self.lengths), int(target.max()) + 1)
-        if B > len(self.k[0]):  # twice the room, so that a batch that grows is copied now and then only
-            self._move(torch.arange(len(self.lengths), device=target.device), 2 * B)
+        self._make_room(B)
         for tensor in (*self.k, *self.v):
             tensor[target, :, : self.longest] = tensor[source, :, : self.longest]
         lengths = F.pad(self.lengths, (0, B - len(self.lengths)))
@@ -87,12 +86,15 @@ class KVCache:
             self.k, self.v = other.k, other.v
             self.lengths, self.longest = other.lengths, other.longest
             return
-        if B + n > len(self.k[0]):  # as in `copy_rows`
-            self._move(torch.arange(B, device=self.lengths.device), 2 * (B + n))
+        self._make_room(B + n)
         for own, new in zip((*self.k, *self.v), (*other.k, *other.v), strict=True):
             own[B : B + n, :, : other.longest] = new[:n, :, : other.longest]
         self.lengths = torch.cat((self.lengths, other.lengths))
         self.longest = max(self.longest, other.longest)
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self.k[0]):  # twice the room, so that a batch that grows is copied now and then only
+            self._move(torch.arange(len(self.lengths), device=self.lengths.device), 2 * rows)
 
     def _move(self, rows: torch.Tensor, capacity: int) -> None:
         """Put `rows` first in new tensors with room for `capacity` rows; only what is filled is copied."""

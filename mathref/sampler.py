@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -160,16 +161,17 @@ def _decode(
     model: Transformer, tokenizer: Tokenizer, tasks: Sequence[_Task], config: SampleConfig
 ) -> list[Completion]:
     """All R completions of the tasks, in their order; at most batch_rows of them are written side by side."""
-    device = next(model.parameters()).device
-    counts = torch.tensor([len(task.samples) for task in tasks], device=device)  # (tasks,)
-    ends = [0, *counts.cumsum(0).tolist()]  # the completions of task i are ends[i] to ends[i + 1] - 1
+    weight = next(model.parameters())
+    device = weight.device
+    sizes = [len(task.samples) for task in tasks]
+    ends = [0, *itertools.accumulate(sizes)]  # the completions of task i are ends[i] to ends[i + 1] - 1
+    counts = torch.tensor(sizes, device=device)  # (tasks,)
     rooms = [min(model.config.max_seq_len - len(task.prompt), config.max_new_tokens) for task in tasks]
     limits = torch.tensor(rooms, device=device).repeat_interleave(counts)  # (R,) tokens each may have
     R, steps = ends[-1], max(rooms)
     max_len = min(model.config.max_seq_len, max(len(task.prompt) for task in tasks) + steps)
-    uniforms = torch.cat([row_uniforms(config.seed, t.problem_id, t.samples, steps) for t in tasks]).to(
-        device
-    )
+    drawn = [row_uniforms(config.seed, task.problem_id, task.samples, steps) for task in tasks]
+    uniforms = torch.cat(drawn).to(device)  # (R, steps)
 
     eos = torch.tensor(tokenizer.eos_ids, device=device, dtype=torch.int64)
     usable = max((tokenizer.vocab_size, *(i + 1 for i in tokenizer.eos_ids)))  # ids the tokenizer can read
@@ -179,14 +181,13 @@ def _decode(
     length = torch.zeros(R, dtype=torch.int64, device=device)
     stopped = torch.zeros(R, dtype=torch.bool, device=device)
     live = slot = length[:0]  # (A,) the completions being written, and the batch row with each one's text
-    cache = KVCache(model.config, 0, max_len, device=device, dtype=next(model.parameters()).dtype)
+    cache = KVCache(model.config, 0, max_len, device=device, dtype=weight.dtype)
     logits = torch.empty(0, model.config.vocab_size, device=device)  # (B, V)
     started = 0  # tasks
     while started < len(tasks) or len(live):
         room = config.batch_rows - len(live)
-        fitting = (
-            bisect.bisect_right(ends, ends[started] + room) - 1
-        )  # tasks started, if all that fit come in
+        # Tasks started, if all that have room come in.
+        fitting = bisect.bisect_right(ends, ends[started] + room) - 1
         if fitting > started and room >= REFILL_SHARE * config.batch_rows:
             first, prompts_cache = _prefill(model, [t.prompt for t in tasks[started:fitting]], max_len)
             rows = len(logits) + torch.arange(fitting - started, device=device)
@@ -232,9 +233,9 @@ def _completion(
 # ---- the public function -----------------------------------------------------------------------------
 
 
-def problems_per_group(n: int, batch_rows: int) -> int:
-    """How many problems of n samples each are decoded together, several batches' worth of them."""
-    return BATCHES_PER_GROUP * max(1, batch_rows // n)
+def problems_per_group(config: SampleConfig) -> int:
+    """How many problems are decoded together, several batches' worth of them."""
+    return BATCHES_PER_GROUP * max(1, config.batch_rows // config.n_distinct)
 
 
 def _check_ids(ids: Sequence[str], prompts: Sequence[str]) -> None:
@@ -274,9 +275,9 @@ def sample(
     _check_ids(ids, prompts)
     check_fits(tokenizer, model.config)
     encoded = encode_prompts(tokenizer, prompts, ids, model.config.max_seq_len)
-    distinct = 1 if temperature == 0 else n
+    distinct = config.n_distinct
     parts = [range(first, min(first + batch_rows, distinct)) for first in range(0, distinct, batch_rows)]
-    group = problems_per_group(distinct, batch_rows)
+    group = problems_per_group(config)
     results: list[list[Completion]] = []
     for start in range(0, len(prompts), group):
         batch = zip(encoded[start : start + group], ids[start : start + group], strict=True)
