@@ -35,8 +35,9 @@ from mathref.runs import (
 if TYPE_CHECKING:
     import torch
 
+    from mathref.checkpoint import Progress
     from mathref.stages import Stage
-    from mathref.trainer import Progress, TrainConfig
+    from mathref.trainer import TrainConfig
 
 STAGES = ("pretrain", "ssft", "scr", "mtsf", "joint", "contrastive")
 STEPWISE = ("ssft", "scr", "joint", "contrastive")  # what a sequence may consist of

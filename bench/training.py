@@ -36,9 +36,9 @@ LR = 1e-5
 
 def examples_of(model: str, data: str, n: int) -> list[Any]:
     """The first n solved problems of a file as prompt and target ids."""
+    from mathref.batches import encode_example
     from mathref.data import load_problems
     from mathref.tokenizer import load_tokenizer
-    from mathref.trainer import encode_example
 
     tokenizer = load_tokenizer(Path(model))
     solved = [p for p in load_problems(data).problems if p.solution][:n]

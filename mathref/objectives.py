@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 import torch
 import torch.nn.functional as F
 
+from mathref.batches import Example, pad_batch
 from mathref.evaluator import Ids, Words, word_logprobs
 from mathref.losses import (
     contrastive_loss,
@@ -28,7 +29,7 @@ from mathref.losses import (
     xent_loss,
 )
 from mathref.model import Transformer
-from mathref.trainer import Example, Objective, pad_batch
+from mathref.trainer import Objective
 
 Item = TypeVar("Item")
 

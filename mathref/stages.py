@@ -24,8 +24,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from mathref import calibration, candidates, evaluator, trainer
+from mathref import batches, calibration, candidates, evaluator, trainer
 from mathref.ablations import Ablation
+from mathref.batches import Example
 from mathref.candidates import Classes
 from mathref.data import Problem, read_samples, remove_held_out, training_data
 from mathref.files import digest_text, write_json
@@ -45,7 +46,7 @@ from mathref.problems import generate, pretraining_text
 from mathref.prompts import completion, generator_prompt
 from mathref.sampler import sample
 from mathref.tokenizer import Tokenizer, check_fits, load_tokenizer, train_sentencepiece
-from mathref.trainer import Example, Objective, SolutionLikelihood, TrainConfig
+from mathref.trainer import Objective, SolutionLikelihood, TrainConfig
 from mathref.weights import load_model
 
 # The paper's two sizes, PaLM 2-S* and PaLM 2-L, as far as a laptop goes.
@@ -116,7 +117,7 @@ def pretrain(
     network = network.to(device)
     n_train = config.steps * config.batch_size
     texts = itertools.islice(pretraining_text(config.seed, judged_share=judged_share), n_train + n_validation)
-    documents = [trainer.encode_document(tokenizer, document) for document in texts]
+    documents = [batches.encode_document(tokenizer, document) for document in texts]
     held_back, documents = documents[:n_validation], documents[n_validation:]
     objective = SolutionLikelihood()
     n_tokens = sum(len(d.ids) for d in documents)
@@ -197,8 +198,8 @@ def ssft(
     )
     notes = [origin, *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
-    train, n_long = trainer.drop_too_long(train, model.config.max_seq_len)
-    held_back, _ = trainer.drop_too_long(held_back, model.config.max_seq_len)
+    train, n_long = batches.drop_too_long(train, model.config.max_seq_len)
+    held_back, _ = batches.drop_too_long(held_back, model.config.max_seq_len)
     if n_long:
         notes.append(
             f"{n_long} examples left out: longer than the context of {model.config.max_seq_len} tokens"
@@ -225,7 +226,7 @@ def ssft(
 
 def encode_problems(tokenizer: Tokenizer, problems: list[Problem]) -> list[Example]:
     """Training examples of solved problems; those without a solution are passed over."""
-    return [trainer.encode_example(tokenizer, p.problem, p.solution) for p in problems if p.solution]
+    return [batches.encode_example(tokenizer, p.problem, p.solution) for p in problems if p.solution]
 
 
 def greedy_accuracy(
@@ -496,7 +497,7 @@ def contrastive(
     items = []
     for problem in found:
         for pair in candidates.draw_pairs(problem, options.examples_per_problem, config.seed):
-            correct, incorrect = (trainer.encode_example(tokenizer, problem.problem, text) for text in pair)
+            correct, incorrect = (batches.encode_example(tokenizer, problem.problem, text) for text in pair)
             reference = by_prompt.get(tuple(correct.ids[: correct.n_prompt]), correct)
             items.append(Contrast(correct, incorrect, reference))
     kept = [

@@ -3,19 +3,15 @@
 Paper: section 4 (SSFT: loss on the solution tokens alone, end-of-sequence included); section 8 (weights
 pass from stage to stage, optimiser state does not: every call of `train` starts a fresh optimiser).
 Choices [P], the paper's being unknown: AdamW, linear warm-up, then cosine or constant; gradients clipped by
-norm; the checkpoint with the best validation accuracy is kept. An optimiser step takes `batch_size`
-examples, sorts them by length and cuts them into micro-batches of at most `tokens_per_batch` padded tokens:
-with short texts nearly nothing is padding, causal attention alone keeps right padding out of sight, and no
-mask has to be built, which packing needs. The gradient is that of the mean over all targets of the step,
-however the step is cut (section 13, item 9). Resuming: the loop draws no random number but the order of the
-examples, which is a function of (seed, epoch); so weights, optimiser state and step number are the whole
-state, and a killed run continues bit for bit on the CPU.
+norm; the checkpoint with the best validation accuracy is kept. How a step is cut into micro-batches is in
+batches.py; the gradient is that of the mean over all targets of the step, however it is cut (section 13,
+item 9). Resuming: the loop draws no random number but the order of the examples, which is a function of
+(seed, epoch); so weights, optimiser state and step number are the whole state, and a killed run continues
+bit for bit on the CPU.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 import sys
 import time
@@ -25,19 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-import safetensors
 import torch
 from tqdm import tqdm
 
-from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_jsonl
+from mathref.batches import Example, micro_batches, pad_batch, step_items
+from mathref.checkpoint import (
+    CHECKPOINT,
+    METRICS,
+    Progress,
+    keep_metrics_until,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mathref.files import append_jsonl
 from mathref.losses import mle_loss
 from mathref.model import Transformer
-from mathref.prompts import completion, generator_prompt
-from mathref.tokenizer import Tokenizer
-from mathref.weights import write_safetensors
 
-CHECKPOINT = "checkpoint.safetensors"
-METRICS = "metrics.jsonl"
 SHARES = ("val/pass@1", "val/rr.all")  # validation values that are shares of problems; the others are not
 Item = TypeVar("Item")
 
@@ -71,37 +70,7 @@ class TrainConfig:
             raise ValueError(f"--max-grad-norm is {self.max_grad_norm}, expected a positive number")
 
 
-# ---- What is trained on ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Example:
-    """Token ids of prompt and completion; targets are the ids from `n_prompt` on."""
-
-    ids: Sequence[int]
-    n_prompt: int
-
-
-def encode_example(tokenizer: Tokenizer, problem: str, solution: str) -> Example:
-    """One SSFT example: the prompt is the condition, X = solution + end-of-sequence is the target.
-
-    Prompt and completion are encoded apart, so that the prompt's tokens are the same as in sampling.
-    """
-    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
-    prompt = start + tokenizer.encode(generator_prompt(problem))
-    return Example(prompt + tokenizer.encode(completion(solution)) + [tokenizer.eos_ids[0]], len(prompt))
-
-
-def encode_document(tokenizer: Tokenizer, text: str) -> Example:
-    """One pre-training example: every token after the first is a target."""
-    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
-    return Example(start + tokenizer.encode(text) + [tokenizer.eos_ids[0]], 1)
-
-
-def drop_too_long(examples: list[Example], max_seq_len: int) -> tuple[list[Example], int]:
-    """Keep the examples that fit the model's context; return them and the number left out."""
-    kept = [e for e in examples if len(e.ids) <= max_seq_len]
-    return kept, len(examples) - len(kept)
+# ---- What is minimised -------------------------------------------------------------------------------
 
 
 class Objective(Protocol[Item]):
@@ -132,45 +101,7 @@ class SolutionLikelihood:
         return mle_loss(model.head(hidden[predicts]), tokens[:, 1:][predicts])
 
 
-def pad_batch(items: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-pad to the longest example: token ids (B, T) and which of them are targets (B, T) bool."""
-    longest = max(len(e.ids) for e in items)
-    tokens = torch.zeros(len(items), longest, dtype=torch.long)
-    is_target = torch.zeros(len(items), longest, dtype=torch.bool)
-    for row, example in enumerate(items):
-        tokens[row, : len(example.ids)] = torch.as_tensor(example.ids, dtype=torch.long)
-        is_target[row, example.n_prompt : len(example.ids)] = True
-    return tokens.to(device), is_target.to(device)
-
-
-def micro_batches(items: Sequence[Item], n_tokens: Callable[[Item], int], budget: int) -> list[list[Item]]:
-    """Cut items, longest first, into groups of at most `budget` padded tokens (one item at least)."""
-    groups: list[list[Item]] = []
-    for item in sorted(items, key=n_tokens, reverse=True):
-        # Sorted longest first, a group's padded width is the length of its first item.
-        if groups and (len(groups[-1]) + 1) * n_tokens(groups[-1][0]) <= budget:
-            groups[-1].append(item)
-        else:
-            groups.append([item])
-    return groups
-
-
-def step_items(items: Sequence[Item], step: int, batch_size: int, seed: int) -> list[Item]:
-    """The examples of step `step` (from 0): consecutive places in an endless series of shuffled epochs."""
-    chosen = []
-    for place in range(step * batch_size, (step + 1) * batch_size):
-        epoch, offset = divmod(place, len(items))
-        chosen.append(items[_shuffled(len(items), seed, epoch)[offset]])
-    return chosen
-
-
-@functools.lru_cache(maxsize=2)  # one step touches two epochs at most, unless they are shorter than a step
-def _shuffled(n: int, seed: int, epoch: int) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return tuple(torch.randperm(n, generator=generator).tolist())
-
-
-# ---- The optimiser and what a checkpoint holds -------------------------------------------------------
+# ---- The optimiser -----------------------------------------------------------------------------------
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -192,59 +123,6 @@ def make_optimizer(model: Transformer, config: TrainConfig) -> torch.optim.AdamW
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr, betas=(0.9, 0.95), fused=True)
-
-
-@dataclass
-class Progress:
-    """Where a run stands: part of the checkpoint."""
-
-    step: int = 0  # optimiser steps done
-    best_step: int = 0
-    best: list[float] | None = None  # of the best validation so far: (pass@1, -loss), compared in this order
-    tokens: int = 0  # trained on so far, prompts included, padding not
-    seconds: float = 0.0  # spent so far, over all resumed parts
-
-
-def save_checkpoint(
-    path: Path, model: Transformer, optimizer: torch.optim.AdamW, progress: Progress, fingerprint: str
-) -> None:
-    """Write weights, optimiser state and progress as one safetensors file, whole or not at all; no pickle."""
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
-        for key, value in optimizer.state.get(p, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
-    metadata = {"progress": json.dumps(vars(progress)), "fingerprint": fingerprint}
-    write_safetensors(path, tensors, metadata)
-
-
-def load_checkpoint(
-    path: Path, model: Transformer, optimizer: torch.optim.AdamW, fingerprint: str
-) -> Progress:
-    """Restore what `save_checkpoint` wrote, into `model` and `optimizer`.
-
-    Raises ValueError when the file is damaged, or belongs to a run with other settings (`fingerprint`).
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path}: not a readable checkpoint ({error}); start again with another --out"
-        ) from None
-    if metadata.get("fingerprint") != fingerprint:
-        raise ValueError(
-            f"{path}: belongs to a run with other settings; repeat its settings or choose another --out"
-        )
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            p.copy_(tensors[f"model.{name}"])
-            state = {}
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors[f"optimizer.{key}.{name}"]
-                state[key] = value if key == "step" else value.to(p.device)
-            optimizer.state[p] = state
-    return Progress(**json.loads(metadata["progress"]))
 
 
 # ---- The loop ----------------------------------------------------------------------------------------
@@ -384,16 +262,6 @@ def _not_finite(folder: Path, step: int, loss: float, grad_norm: float, lr: floa
         f"step {step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate {lr:.2g}; "
         f"training cannot go on, {kept}; try a lower --lr or --dtype float32"
     )
-
-
-def keep_metrics_until(path: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl that a resumed run will write again."""
-    if not path.exists():
-        return
-    drop_partial_line(path)
-    lines = [record for _, record in read_jsonl(path)] if path.stat().st_size else []
-    with atomic_write(path) as file:
-        append_jsonl(file, [line for line in lines if line["step"] <= step])
 
 
 # ---- Validation --------------------------------------------------------------------------------------

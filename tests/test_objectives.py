@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mathref.batches import Example
 from mathref.evaluator import verdict_words
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import (
@@ -20,7 +21,7 @@ from mathref.prompts import generator_prompt
 from mathref.runs import ASSETS
 from mathref.sampler import sample
 from mathref.tokenizer import load_tokenizer
-from mathref.trainer import Example, TrainConfig, make_optimizer, mean_loss, optimise_step
+from mathref.trainer import TrainConfig, make_optimizer, mean_loss, optimise_step
 
 TOKENIZER = load_tokenizer(ASSETS / "tiny")
 WORDS = verdict_words(TOKENIZER)

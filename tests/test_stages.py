@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from mathref import calibration, evaluator, stages, trainer
+from mathref.batches import step_items
+from mathref.checkpoint import METRICS
 from mathref.data import Problem, Sample, SampledProblem, write_samples
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import Labelled, Pair
@@ -17,7 +19,7 @@ from mathref.prompts import completion, evaluator_prompt, generator_prompt
 from mathref.runs import ASSETS
 from mathref.stages import EvaluatorConfig
 from mathref.tokenizer import load_tokenizer
-from mathref.trainer import TrainConfig, step_items
+from mathref.trainer import TrainConfig
 from mathref.weights import load_model, save_model
 
 CPU = torch.device("cpu")
@@ -336,7 +338,7 @@ def run(stage, config, folder):
         validate=stage.validate,
         save_best=lambda model: save_model(model, folder),
     )
-    return json.loads((folder / trainer.METRICS).read_text().splitlines()[-1])
+    return json.loads((folder / METRICS).read_text().splitlines()[-1])
 
 
 def mixed_stage(make, checkpoint, tmp_path, **options):
@@ -368,7 +370,7 @@ def test_joint_loss_is_the_weighted_sum(checkpoint, tmp_path, loss):
             for i in first
         )
     last = run(stage, config, tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / trainer.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert lines[0]["train/loss"] == pytest.approx((l_cls + 0.25 * l_mle).item() / 5, rel=1e-4)
     assert last["val/loss"] == pytest.approx(last["val/cls"] + 0.25 * last["val/mle"])
     assert {"val/auc", "val/rr.all", "val/pass@1"} <= last.keys()
@@ -403,7 +405,7 @@ def test_contrastive_loss_is_the_weighted_sum(checkpoint, tmp_path, length_norma
         l_seq = sum((cost(i.correct) - cost(i.incorrect) + 0.5).clamp(min=0) for i in first)
         expected = (l_seq + 0.5 * sum(mean(i.solution) for i in first)).item() / 5
     last = run(stage, config, tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / trainer.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert lines[0]["train/loss"] == pytest.approx(expected, rel=1e-3)
     assert {"val/loss", "val/pass@1"} <= last.keys() and stage.finish is None
 

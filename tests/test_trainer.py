@@ -15,24 +15,18 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
+from mathref.batches import Example, drop_too_long, encode_document, encode_example, micro_batches, step_items
+from mathref.checkpoint import CHECKPOINT, METRICS
 from mathref.model import ModelConfig, Transformer
 from mathref.tokenizer import train_sentencepiece
 from mathref.trainer import (
-    CHECKPOINT,
-    METRICS,
-    Example,
     SolutionLikelihood,
     TrainConfig,
-    drop_too_long,
-    encode_document,
-    encode_example,
     learning_rate,
     log_line,
     make_optimizer,
     mean_loss,
-    micro_batches,
     optimise_step,
-    step_items,
     train,
 )
 

@@ -1,0 +1,90 @@
+"""Examples as token ids, and the batches that an optimiser step is cut into.
+
+Paper: section 4 (the problem is the condition, the solution with its end-of-sequence token the target).
+Choices [P]: an optimiser step takes `batch_size` examples, sorts them by length and cuts them into
+micro-batches of at most `tokens_per_batch` padded tokens: with short texts nearly nothing is padding, causal
+attention alone keeps right padding out of sight, and no mask has to be built, which packing needs. The order
+of the examples is a function of (seed, epoch), so that a resumed run sees what an undisturbed one sees.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from mathref.prompts import completion, generator_prompt
+from mathref.tokenizer import Tokenizer
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of prompt and completion; targets are the ids from `n_prompt` on."""
+
+    ids: Sequence[int]
+    n_prompt: int
+
+
+def encode_example(tokenizer: Tokenizer, problem: str, solution: str) -> Example:
+    """One SSFT example: the prompt is the condition, X = solution + end-of-sequence is the target.
+
+    Prompt and completion are encoded apart, so that the prompt's tokens are the same as in sampling.
+    """
+    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
+    prompt = start + tokenizer.encode(generator_prompt(problem))
+    return Example(prompt + tokenizer.encode(completion(solution)) + [tokenizer.eos_ids[0]], len(prompt))
+
+
+def encode_document(tokenizer: Tokenizer, text: str) -> Example:
+    """One pre-training example: every token after the first is a target."""
+    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
+    return Example(start + tokenizer.encode(text) + [tokenizer.eos_ids[0]], 1)
+
+
+def drop_too_long(examples: list[Example], max_seq_len: int) -> tuple[list[Example], int]:
+    """Keep the examples that fit the model's context; return them and the number left out."""
+    kept = [e for e in examples if len(e.ids) <= max_seq_len]
+    return kept, len(examples) - len(kept)
+
+
+def pad_batch(items: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-pad to the longest example: token ids (B, T) and which of them are targets (B, T) bool."""
+    longest = max(len(e.ids) for e in items)
+    tokens = torch.zeros(len(items), longest, dtype=torch.long)
+    is_target = torch.zeros(len(items), longest, dtype=torch.bool)
+    for row, example in enumerate(items):
+        tokens[row, : len(example.ids)] = torch.as_tensor(example.ids, dtype=torch.long)
+        is_target[row, example.n_prompt : len(example.ids)] = True
+    return tokens.to(device), is_target.to(device)
+
+
+def micro_batches(items: Sequence[Item], n_tokens: Callable[[Item], int], budget: int) -> list[list[Item]]:
+    """Cut items, longest first, into groups of at most `budget` padded tokens (one item at least)."""
+    groups: list[list[Item]] = []
+    for item in sorted(items, key=n_tokens, reverse=True):
+        # Sorted longest first, a group's padded width is the length of its first item.
+        if groups and (len(groups[-1]) + 1) * n_tokens(groups[-1][0]) <= budget:
+            groups[-1].append(item)
+        else:
+            groups.append([item])
+    return groups
+
+
+def step_items(items: Sequence[Item], step: int, batch_size: int, seed: int) -> list[Item]:
+    """The examples of step `step` (from 0): consecutive places in an endless series of shuffled epochs."""
+    chosen = []
+    for place in range(step * batch_size, (step + 1) * batch_size):
+        epoch, offset = divmod(place, len(items))
+        chosen.append(items[_shuffled(len(items), seed, epoch)[offset]])
+    return chosen
+
+
+@functools.lru_cache(maxsize=2)  # one step touches two epochs at most, unless they are shorter than a step
+def _shuffled(n: int, seed: int, epoch: int) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return tuple(torch.randperm(n, generator=generator).tolist())
