@@ -3,14 +3,17 @@
 Paper: Tables 2 to 7 and Figure 1, section 11 (what would count as reproducing them), section 12 (what the
 paper leaves out: seeds, intervals, the control for extra generator training, MTSF and SCR together).
 Choices [P]: tiny stands for PaLM 2-S*, small for PaLM 2-L; brief solutions for MATH's, detailed ones for
-PRM800K's. Evaluators and MTSF start from the generator trained on detailed solutions. The study is a list
-of the four commands with their arguments (`jobs`); each is run as a user would type it, several side by
-side on one thread each, and what it took is kept in jobs.jsonl. A job that is done is not run again, and
-one that was interrupted goes on where it stopped, so the whole study resumes. findings.py turns the files
-into tables; what each figure came from stands in jobs.jsonl.
+PRM800K's. The steps of SSFT leave both sizes in the band where there is something to select, a quarter to
+three fifths of the problems solved. Evaluators and MTSF start from the generator trained on detailed
+solutions. Everything is computed in float32, on a GPU too. The study is a list of the four commands with
+their arguments (`jobs`); each is run as a user would type it, several side by side on one thread each, and
+what it took is kept in jobs.jsonl. A job that is done is not run again, and one that was interrupted goes on
+where it stopped, so the whole study resumes. findings.py turns the files into tables; what each figure came
+from stands in jobs.jsonl.
 
     python -m mathref.study                            the headline tables, one seed, both sizes
-    python -m mathref.study --parts all --seeds 3      everything docs/RESULTS.md shows
+    python -m mathref.study --parts all --seeds 3      all parts, and the spread of training
+    python -m mathref.study --gpu --jobs 8             evaluators trained ten times as long, larger batches
     python -m mathref.study --quick                    the same path in minutes, the numbers mean nothing
 """
 
@@ -37,6 +40,7 @@ PROMPT_PARTS = {"brief": "headline", "detailed": "styles"}  # style of few-shot 
 LOSSES = ("margin", "xent")
 # Families that the transfer part trains without: one of each kind of answer and of working.
 HELD_OUT_FAMILIES = ("system", "gcd", "percent", "marbles", "radical")
+FLOAT32 = ("--dtype", "float32")
 LOG = "jobs.jsonl"
 
 
@@ -47,12 +51,13 @@ class Scale:
     n: int = 64  # samples a problem
     limit: int = 0  # test problems, 0 = all 500
     n_validation: int = 200  # validation problems that K and n are chosen on
-    n_problems: int = 3000  # training problems that an evaluator's candidates are drawn for
-    n_candidates: int = 16  # candidates of each; the paper has 64
+    n_problems: int = 11000  # training problems that an evaluator's candidates are drawn for: all
+    n_candidates: int = 8  # candidates of each; the paper has 64
     train: tuple[str, ...] = ()  # further flags of every train.py
-    ssft_steps: int = 250
-    later_steps: int = 200  # of the third stage, and of the control
-    scr_steps: int = 300
+    ssft_steps: tuple[int, int] = (125, 75)  # of the weak and of the strong model
+    later_steps: int = 75  # of the third stage, and of the control
+    scr_steps: int = 400
+    scr: tuple[str, ...] = ("--lr", "5e-4")  # further flags of every evaluator's training
     mixed_steps: int = 300  # joint and contrastive
     sample: tuple[str, ...] = ()  # further flags of every sample.py
     batch_rows: int = 1024
@@ -77,11 +82,18 @@ QUICK = Scale(
         "--n-validation",
         "24",
     ),
-    ssft_steps=8,
+    ssft_steps=(8, 8),
     later_steps=4,
     scr_steps=4,
     mixed_steps=2,
     sample=("--max-new-tokens", "96"),
+)
+GPU = Scale(
+    n_candidates=32,
+    scr_steps=4000,
+    scr=("--lr", "5e-4", "--examples-per-problem", "32"),
+    batch_rows=8192,
+    few_shot_rows=4096,
 )
 
 
@@ -120,9 +132,21 @@ class Plan:
     ) -> Job:
         """Fine-tune `model` into the run folder `name`."""
         command = ("train.py", "--stage", stage, "--model", str(model), "--seed", str(self.seed), "--resume")
-        flags = ("--steps", str(steps), "--out", str(self.model(name)), *self.scale.train, *more)
+        flags = (
+            "--steps", str(steps), *FLOAT32, "--out", str(self.model(name)), *self.scale.train, *more,
+        )  # fmt: skip
         cost = steps / 50 * (2.6 if "small" in name else 1)
         return Job(self.name(name), command + flags, self.model(name), tuple(map(self.name, needs)), cost)
+
+    def generator(self, name: str, size: str, *more: str, start: str = "", needs: Sequence[str] = ()) -> Job:
+        """Fine-tune the base `size`, or the run `start` that was made of it, on solutions."""
+        steps = self.scale.ssft_steps[size == SIZES[-1]]
+        return self.train(name, self.model(start) if start else size, "ssft", steps, *more, needs=needs)
+
+    def judge(self, name: str, model: str | Path, candidates: str, *more: str, needs: Sequence[str]) -> Job:
+        """Fine-tune `model` into an evaluator, on the samples file `candidates`."""
+        flags = ("--samples", str(self.file(candidates)), *self.scale.scr, *more)
+        return self.train(name, model, "scr", self.scale.scr_steps, *flags, needs=(*needs, candidates))
 
     def sample(
         self, name: str, model: str | Path, *more: str, needs: Sequence[str] = (), n: int | None = None,
@@ -139,6 +163,7 @@ class Plan:
             str(self.file(name)),
             "--batch-rows",
             str(rows),
+            *FLOAT32,
             *self.scale.sample,
             *more,
         )
@@ -157,7 +182,7 @@ class Plan:
         name = f"{samples}-by-{evaluator}"
         control = evaluator == LIKELIHOOD
         command = ("rerank.py", "--evaluator", evaluator if control else str(self.model(evaluator)))
-        files = ("--samples", str(self.file(samples)), "--out", str(self.file(name)))
+        files = ("--samples", str(self.file(samples)), *FLOAT32, "--out", str(self.file(name)))
         needs = tuple(map(self.name, (samples,) if control else (samples, evaluator)))
         return Job(self.name(name), command + files, self.file(name), needs, 0.2 if control else 2.0)
 
@@ -205,15 +230,19 @@ def prompted(plan: Plan, sizes: Sequence[str], styles: Sequence[str]) -> list[Jo
 def generator(plan: Plan, size: str) -> list[Job]:
     """The generator that everything else starts from, and its samples of the test problems."""
     name = f"{size}-detailed"
-    train = plan.train(name, size, "ssft", plan.scale.ssft_steps, "--style", "detailed", needs=())
-    return [train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
+    return [
+        plan.generator(name, size, "--style", "detailed"),
+        *plan.both(f"{name}-test", plan.model(name), needs=(name,)),
+    ]
 
 
 def other_style(plan: Plan, size: str, style: str) -> list[Job]:
     """Another fine-tuned row of Table 2."""
     name = f"{size}-{style}"
-    train = plan.train(name, size, "ssft", plan.scale.ssft_steps, "--style", style, needs=())
-    return [train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
+    return [
+        plan.generator(name, size, "--style", style),
+        *plan.both(f"{name}-test", plan.model(name), needs=(name,)),
+    ]
 
 
 def candidate_file(plan: Plan, size: str) -> Job:
@@ -234,11 +263,8 @@ def evaluators(plan: Plan, size: str) -> list[Job]:
     )  # fmt: skip
     found = [candidate_file(plan, size), validation]
     for loss in LOSSES:
-        name = f"{size}-{loss}"
-        samples = str(plan.file(f"{size}-candidates"))
-        needs = (generator, f"{size}-candidates")
-        flags = ("--loss", loss, "--samples", samples)
-        found.append(plan.train(name, plan.model(generator), "scr", scale.scr_steps, *flags, needs=needs))
+        name, start = f"{size}-{loss}", plan.model(generator)
+        found.append(plan.judge(name, start, f"{size}-candidates", "--loss", loss, needs=(generator,)))
         found += [plan.rerank(f"{generator}-{split}", name) for split in ("validation", "test")]
     return [*found, plan.rerank(f"{generator}-test", LIKELIHOOD)]
 
@@ -265,7 +291,7 @@ def own_solutions(plan: Plan, size: str) -> list[Job]:
     """A base fine-tuned on the correct solutions that its fine-tuned self wrote (rejection sampling)."""
     name = f"{size}-own"
     data = ("--data", str(plan.file(f"{size}-candidates")))
-    train = plan.train(name, size, "ssft", plan.scale.ssft_steps, *data, needs=(f"{size}-candidates",))
+    train = plan.generator(name, size, *data, needs=(f"{size}-candidates",))
     return [candidate_file(plan, size), train, *plan.both(f"{name}-test", plan.model(name), needs=(name,))]
 
 
@@ -284,9 +310,9 @@ def other_orders(plan: Plan, size: str) -> list[Job]:
         if stage == "joint":
             found.append(plan.rerank(f"{start}-test", name))
     first = f"{size}-scr-first"  # evaluator, then generator, without a generator before
-    found.append(plan.train(first, size, "scr", plan.scale.scr_steps, *samples, needs=needs[1:]))
+    found.append(plan.judge(first, size, f"{size}-candidates", needs=()))
     name = f"{size}-scr-ssft"
-    found.append(plan.train(name, plan.model(first), "ssft", plan.scale.ssft_steps, needs=(first,)))
+    found.append(plan.generator(name, size, start=first, needs=(first,)))
     found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
     return [*found, plan.rerank(f"{start}-test", first)]
 
@@ -302,7 +328,7 @@ def ablations(plan: Plan, size: str) -> list[Job]:
     found: list[Job] = []
     for label, flags in changes.items():
         name = f"{size}-{label}"
-        found.append(plan.train(name, size, "ssft", plan.scale.ssft_steps, *flags, needs=()))
+        found.append(plan.generator(name, size, *flags))
         found += plan.both(f"{name}-test", plan.model(name), needs=(name,))
     return found
 
@@ -312,13 +338,11 @@ def transfer(plan: Plan, size: str) -> list[Job]:
     names = ",".join(HELD_OUT_FAMILIES)
     without, only, scale = ("--exclude-families", names), ("--families", names), plan.scale
     name, candidates, judge = f"{size}-without", f"{size}-without-candidates", f"{size}-without-xent"
-    steps = scale.ssft_steps
     found = [
-        plan.train(name, size, "ssft", steps, *without, needs=()),
+        plan.generator(name, size, *without),
         plan.sample(candidates, plan.model(name), "--split", "train", *without, needs=(name,),
                     n=scale.n_candidates, limit=scale.n_problems),
-        plan.train(judge, plan.model(name), "scr", scale.scr_steps, "--samples", str(plan.file(candidates)),
-                   needs=(name, candidates)),
+        plan.judge(judge, plan.model(name), candidates, needs=(name,)),
         *plan.both(f"{name}-heldout", plan.model(name), *only, needs=(name,)),
         *plan.both(f"{size}-detailed-heldout", plan.model(f"{size}-detailed"), *only,
                    needs=(f"{size}-detailed",)),
@@ -438,7 +462,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--parts", nargs="+", default=["headline"], choices=[*PARTS, "all"], help="of the study")
     add("--sizes", nargs="+", default=list(SIZES), choices=SIZES, help="weak and strong model, in this order")
     add("--seeds", type=int, default=1, metavar="K", help="repeat all training with the seeds 0 to K-1")
-    add("--quick", action="store_true", help="minutes instead of hours; the numbers mean nothing")
+    scale = parser.add_mutually_exclusive_group().add_argument
+    scale("--quick", action="store_true", help="minutes instead of hours; the numbers mean nothing")
+    scale(
+        "--gpu", action="store_true", help="four times the candidates, ten times the steps of the evaluators"
+    )
     add("--jobs", type=int, default=2, help="commands side by side, one thread each; 1: all threads for one")
     add("--list", action="store_true", help="print the commands, run none")
     add("--tables", action="store_true", help="only write the tables of what is there")
@@ -455,7 +483,7 @@ def main(argv: list[str] | None = None) -> int:
     if not (ROOT / "train.py").exists():
         raise FileNotFoundError(f"{ROOT}: train.py is not there; run the study from a checkout")
     started = time.perf_counter()
-    scale = QUICK if args.quick else Scale()
+    scale = QUICK if args.quick else GPU if args.gpu else Scale()
     listed = jobs(args.out, args.seeds, scale, args.parts, args.sizes)
     if args.list:
         print(*map(_shown, listed), sep="\n")
