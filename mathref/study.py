@@ -13,7 +13,7 @@ from stands in jobs.jsonl.
 
     python -m mathref.study                            the headline tables, one seed, both sizes
     python -m mathref.study --parts all --seeds 3      all parts, and the spread of training
-    python -m mathref.study --gpu --jobs 8             evaluators trained ten times as long, larger batches
+    python -m mathref.study --jobs 6 --batch-rows 8192 on a GPU, which wants larger batches
     python -m mathref.study --quick                    the same path in minutes, the numbers mean nothing
 """
 
@@ -26,7 +26,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,10 @@ class Scale:
     ssft_steps: tuple[int, int] = (125, 75)  # of the weak and of the strong model
     later_steps: int = 75  # of the third stage, and of the control
     scr_steps: int = 400
-    scr: tuple[str, ...] = ("--lr", "5e-4")  # further flags of every evaluator's training
+    scr: tuple[str, ...] = ("--lr", "3e-4")  # further flags of every evaluator's training
     mixed_steps: int = 300  # joint and contrastive
     sample: tuple[str, ...] = ()  # further flags of every sample.py
-    batch_rows: int = 1024
-    few_shot_rows: int = 512  # long prompts, and completions that soon differ: more memory a row
+    batch_rows: int = 1024  # half of it with few-shot examples: long prompts, and completions soon differ
 
 
 QUICK = Scale(
@@ -87,13 +86,6 @@ QUICK = Scale(
     scr_steps=4,
     mixed_steps=2,
     sample=("--max-new-tokens", "96"),
-)
-GPU = Scale(
-    n_candidates=32,
-    scr_steps=4000,
-    scr=("--lr", "5e-4", "--examples-per-problem", "32"),
-    batch_rows=8192,
-    few_shot_rows=4096,
 )
 
 
@@ -156,7 +148,7 @@ class Plan:
         n, limit = self.scale.n if n is None else n, self.scale.limit if limit is None else limit
         command = ("sample.py", "--model", str(model), "--seed", str(self.seed), "--limit", str(limit))
         decoding = ("--greedy",) if n == 1 else ("--n", str(n))
-        rows = self.scale.few_shot_rows if "--few-shot" in more else self.scale.batch_rows
+        rows = self.scale.batch_rows // (2 if "--few-shot" in more else 1)
         flags = (
             *decoding,
             "--out",
@@ -462,18 +454,15 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--parts", nargs="+", default=["headline"], choices=[*PARTS, "all"], help="of the study")
     add("--sizes", nargs="+", default=list(SIZES), choices=SIZES, help="weak and strong model, in this order")
     add("--seeds", type=int, default=1, metavar="K", help="repeat all training with the seeds 0 to K-1")
-    scale = parser.add_mutually_exclusive_group().add_argument
-    scale("--quick", action="store_true", help="minutes instead of hours; the numbers mean nothing")
-    scale(
-        "--gpu", action="store_true", help="four times the candidates, ten times the steps of the evaluators"
-    )
+    add("--quick", action="store_true", help="minutes instead of hours; the numbers mean nothing")
     add("--jobs", type=int, default=2, help="commands side by side, one thread each; 1: all threads for one")
+    add("--batch-rows", type=int, default=Scale.batch_rows, help="samples side by side; few-shot: half of it")
     add("--list", action="store_true", help="print the commands, run none")
     add("--tables", action="store_true", help="only write the tables of what is there")
     args = parser.parse_args(argv)
-    for name in ("seeds", "jobs"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"--{name} is {getattr(args, name)}, expected at least 1")
+    for name, least in (("seeds", 1), ("jobs", 1), ("batch_rows", 2)):
+        if (value := getattr(args, name)) < least:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
     args.parts = list(PARTS) if "all" in args.parts else args.parts
     return args
 
@@ -483,7 +472,7 @@ def main(argv: list[str] | None = None) -> int:
     if not (ROOT / "train.py").exists():
         raise FileNotFoundError(f"{ROOT}: train.py is not there; run the study from a checkout")
     started = time.perf_counter()
-    scale = QUICK if args.quick else GPU if args.gpu else Scale()
+    scale = replace(QUICK if args.quick else Scale(), batch_rows=args.batch_rows)
     listed = jobs(args.out, args.seeds, scale, args.parts, args.sizes)
     if args.list:
         print(*map(_shown, listed), sep="\n")
