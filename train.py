@@ -362,7 +362,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.stage == "mtsf":
         publish(model, args.out)
     last = planned[-1]
-    spent = f"{time.perf_counter() - started:.0f} s"
+    spent = f"{time.perf_counter() - started:.0f} s{peak_memory(args.device)}"
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
     print(f"next: {following(last.stage)} {args.out}")
     return 0
@@ -374,6 +374,16 @@ def report(args: argparse.Namespace, progress: Progress) -> None:
     solved = args.stage not in ("pretrain", "scr") and args.n_greedy  # else no problem was solved greedily
     shown = f"validation loss {-loss:.4f}" + (f", pass@1 {accuracy:.1%}" if solved else "")
     print(f"best checkpoint: step {progress.best_step} of {progress.step}, {shown}")
+
+
+def peak_memory(device: str) -> str:
+    """", 12.3 GB of device memory at most": what a run on a GPU took."""
+    import torch
+
+    if pick_device(device).type != "cuda":
+        return ""
+    peak = torch.cuda.max_memory_allocated(pick_device(device)) / 1e9
+    return f", {peak:.1f} GB of device memory at most"
 
 
 def following(stage: str) -> str:
