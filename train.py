@@ -377,7 +377,7 @@ def report(args: argparse.Namespace, progress: Progress) -> None:
 
 
 def peak_memory(device: str) -> str:
-    """", 12.3 GB of device memory at most": what a run on a GPU took."""
+    """What a run on a GPU took, such as ", 12.3 GB of device memory at most"; nothing for another device."""
     import torch
 
     if pick_device(device).type != "cuda":
