@@ -226,7 +226,7 @@ def merge_adapter(model: Transformer, folder: str | Path) -> Transformer:
         if a in stored or b in stored:
             layers.append((layer, a, b))
             expected |= {a: (rank, layer.in_features), b: (layer.out_features, rank)}
-    problems = list(_misfits(stored, expected, targets)) + ([] if stored else ["it is empty"])
+    problems = list(_misfits(stored, expected, targets)) if stored else ["it is empty"]
     if problems:
         shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
         known = f"{A} and {B} of {', '.join(TARGETS)}"
