@@ -6,6 +6,7 @@
     python train.py --stage mtsf                             ssft, scr, ssft; --sequence for any other order
     python train.py --stage mtsf --sequence ssft,ssft --out runs/control      the control without an evaluator
     python train.py --stage ssft --model DIR --data math_train.jsonl.gz prm800k.jsonl --dtype bfloat16
+    python train.py --stage ssft --model DIR --lora-rank 16      adapters alone are trained (docs/ADAPTERS.md)
     python train.py --stage pretrain --model tiny --out runs/base             how the shipped bases were made
 
 Paper: sections 4 (SSFT), 6 (SCR) and 8 (MTSF, and the joint and contrastive objectives that it replaces).
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     import torch
 
     from mathref.checkpoint import Progress
+    from mathref.lora import LoRAConfig
+    from mathref.model import Transformer
     from mathref.stages import Stage
     from mathref.trainer import TrainConfig
 
@@ -54,8 +57,9 @@ DEFAULTS = {
 OF_PRETRAINING = ("judged_share", "more_layers")
 OF_FINE_TUNING = (
     "data", "style", "families", "exclude_families", "per_problem",
-    "merge_steps", "drop_steps", "corrupt_steps", "n_validation", "samples",
+    "merge_steps", "drop_steps", "corrupt_steps", "n_validation", "samples", "lora_rank",
 )  # fmt: skip
+OF_LORA = ("lora_rank", "lora_alpha", "lora_targets")
 # Tokens of a micro-batch: on a CPU its activations should stay in the caches (4096 take a third longer).
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16384
 LATER_SSFT_STEPS = 200  # of an ssft stage that follows others: section 8's third stage
@@ -105,6 +109,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--corrupt-steps", type=float, metavar="RATE", default=0.0, help="make a share of the steps wrong")
     add("--n-validation", type=int, help="validation problems (default: 1000 built-in, a twelfth of a file)")
     _add_evaluator_flags(parser)
+    _add_lora_flags(parser)
     _add_loop_flags(parser)
     args = parser.parse_args(argv)
     for name in OF_FINE_TUNING if args.stage == "pretrain" else OF_PRETRAINING:
@@ -114,6 +119,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                 f"{'fine-tuning' if name in OF_FINE_TUNING else '--stage pretrain'}: leave it out, or choose "
                 "another stage"
             )
+    for name in OF_LORA:
+        if not args.lora_rank and getattr(args, name) != parser.get_default(name):
+            raise ValueError(f"--{name.replace('_', '-')} would be ignored without --lora-rank: leave it out")
     if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
         raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
     if args.stage == "mtsf" and not args.sequence:
@@ -155,6 +163,29 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
     add("--alpha-1", type=float, default=1.0, help="contrastive: weight of L_mle")
     add("--alpha-2", type=float, default=1.0, help="joint: weight of L_mle")
     add("--length-normalised", action="store_true", help="contrastive: mean log-probabilities, not sums")
+
+
+def _add_lora_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("LoRA: the model is frozen, and small adapters are trained").add_argument
+    add("--lora-rank", type=int, metavar="R", default=0, help="rank of the adapters, 0: train all weights")
+    add("--lora-alpha", type=float, metavar="X", help="they count alpha / R times (default: 2 R)")
+    add(
+        "--lora-targets",
+        type=comma_list,
+        metavar="A,B,...",
+        help="layers that get one (default: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)",
+    )
+
+
+def lora_config(args: argparse.Namespace) -> LoRAConfig | None:
+    """What the flags of LoRA ask for; None without --lora-rank."""
+    from mathref.lora import TARGETS, LoRAConfig
+
+    if not args.lora_rank:
+        return None
+    alpha = 2 * args.lora_rank if args.lora_alpha is None else args.lora_alpha
+    targets = TARGETS if args.lora_targets is None else args.lora_targets
+    return LoRAConfig(args.lora_rank, alpha, tuple(targets))
 
 
 def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
@@ -305,14 +336,16 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
 
 def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
     """The arguments as run.json keeps them: paths as text, without those that decide no result."""
-    kept = {k: v for k, v in vars(args).items() if k not in left_out}
+    off = () if args.lora_rank else OF_LORA
+    kept = {k: v for k, v in vars(args).items() if k not in (*left_out, *off)}
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
 
 
-def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
+def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
     """Train one stage in its run folder."""
-    from mathref import trainer
-    from mathref.weights import save_model
+    from mathref import lora, trainer
+    from mathref.files import digest_text
+    from mathref.weights import model_digest, save_model
 
     refuse_existing(args.out, resume=args.resume)
     device = pick_device(args.device)
@@ -322,9 +355,22 @@ def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
     flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
     config = trainer.TrainConfig(**flags | {"dtype": dtype})
     stage = build(args, generator, config, device)
-    print(*stage.notes, sep="\n")
     settings = settings_of(args, "out", "resume", "sequence")
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
+    if adapters:
+        # The checkpoint lacks the frozen weights: a resumed run has to find the very same ones.
+        base = resolve_model(args.model)
+        settings["model_digest"] = model_digest(base)
+        # Another base, another draw: the stages of a sequence do not all start from the same A.
+        seed = int(digest_text(f"{args.seed} {settings['model_digest']}"), 16)
+        stage.notes.append(lora.add_adapters(stage.model, adapters, seed))
+
+    def save_best(model: Transformer) -> None:
+        save_model(model, args.out)
+        if adapters:
+            lora.save_adapter(model, args.out / lora.FOLDER, adapters, base)
+
+    print(*stage.notes, sep="\n")
     fingerprint = open_run(args.out, settings, resume=args.resume)
     stage.tokenizer.save(args.out)
     progress = trainer.train(
@@ -334,7 +380,7 @@ def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
         config,
         args.out,
         validate=stage.validate,
-        save_best=lambda model: save_model(model, args.out),
+        save_best=save_best,
         resume=args.resume,
         fingerprint=fingerprint,
     )
@@ -346,7 +392,7 @@ def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.perf_counter()
-    planned = plan(args)
+    planned, adapters = plan(args), lora_config(args)
     model = generator = Path(args.model)
     if args.stage == "mtsf":
         open_run(args.out, settings_of(args, "out", "resume"), resume=args.resume)
@@ -354,7 +400,8 @@ def main(argv: list[str] | None = None) -> int:
         if len(planned) > 1:
             print(f"stage {place + 1} of {len(planned)}: {own.stage}")
         own.model = str(model)
-        progress = run_stage(own, resolve_model(str(generator)) if own.stage in ON_CANDIDATES else generator)
+        source = resolve_model(str(generator)) if own.stage in ON_CANDIDATES else generator
+        progress = run_stage(own, source, adapters)
         report(own, progress)
         model = own.out
         if own.stage != "scr":

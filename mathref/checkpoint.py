@@ -1,7 +1,8 @@
 """What a killed training run goes on from: weights, optimiser state and progress in one file.
 
 Paper: section 8 (weights pass from stage to stage, optimiser state does not: a checkpoint is one run's).
-Choices [P]: safetensors, no pickle; written whole or not at all; refused by a run with other settings.
+Choices [P]: safetensors, no pickle; written whole or not at all; refused by a run with other settings. Frozen
+weights (lora.py) are left out: the run finds them in the model that it starts from.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def save_checkpoint(
     path: Path, model: Transformer, optimizer: torch.optim.AdamW, progress: Progress, fingerprint: str
 ) -> None:
     """Write weights, optimiser state and progress as one safetensors file, whole or not at all; no pickle."""
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    tensors = {f"model.{name}": p.detach() for name, p in trained}
+    for name, p in trained:
         for key, value in optimizer.state.get(p, {}).items():
             tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value)
     metadata = {"progress": json.dumps(vars(progress)), "fingerprint": fingerprint}
@@ -65,6 +67,8 @@ def load_checkpoint(
         )
     with torch.no_grad():
         for name, p in model.named_parameters():
+            if not p.requires_grad:
+                continue
             p.copy_(tensors[f"model.{name}"])
             state = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):

@@ -73,16 +73,17 @@ def comma_list(text: str) -> list[str]:
 
 
 def resolve_model(name: str) -> Path:
-    """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json.
+    """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json, or with
+    adapter_config.json, which names its base.
 
     Raises FileNotFoundError naming the shipped ones, and how to get others.
     """
     folder = ASSETS / name if name in SHIPPED else Path(name)
-    if not (folder / "config.json").exists():
+    if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise FileNotFoundError(
             f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), or a folder with "
-            "config.json, model.safetensors and a tokenizer"
+            "config.json, model.safetensors and a tokenizer, or an adapter's"
         )
     return folder
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mathref.config import ModelConfig
 from mathref.files import atomic_write, read_json
+from mathref.lora import adapter_base
 
 if TYPE_CHECKING:
     import sentencepiece
@@ -325,10 +326,13 @@ def check_fits(tokenizer: Tokenizer, config: ModelConfig) -> None:
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder, or of one tokenizer.model / tokenizer.json file.
 
-    tokenizer.json is preferred where both are there, as the more exact one. Raises FileNotFoundError
-    without a tokenizer, ValueError for one that cannot be read or has no end-of-sequence token.
+    tokenizer.json is preferred where both are there, as the more exact one. An adapter's folder has that of
+    its base. Raises FileNotFoundError without a tokenizer, ValueError for one that cannot be read or has no
+    end-of-sequence token.
     """
     path = Path(path)
+    if (base := adapter_base(path)) is not None:
+        return load_tokenizer(base)
     candidates = [path / TOKENIZER_JSON, path / SENTENCEPIECE] if path.is_dir() else [path]
     found = next((file for file in candidates if file.is_file()), None)
     if found is None:

@@ -19,6 +19,7 @@ import safetensors
 import torch
 from torch.overrides import TorchFunctionMode
 
+from mathref import lora
 from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
 from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
@@ -70,10 +71,12 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     """Load a checkpoint folder: config.json and model.safetensors, or shards and their index.
 
     `dtype` None keeps the stored type (the embedding's, if they differ). Files are memory-mapped and copied
-    tensor by tensor, so memory holds the model once. Raises FileNotFoundError or ValueError with one line for
-    whatever does not fit.
+    tensor by tensor, so memory holds the model once. An adapter's folder (lora.py) gives its base, with the
+    adapter merged. Raises FileNotFoundError or ValueError with one line for whatever does not fit.
     """
     path = Path(path)
+    if (base := lora.adapter_base(path)) is not None:
+        return lora.merge_adapter(load_model(base, device, dtype), path)
     config = load_config(path)
     with torch.device("meta"), _NoInitialisation():
         model = Transformer(config)
@@ -141,8 +144,15 @@ def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
             raise ValueError(f"{file}: damaged or not a safetensors file ({error})") from None
 
 
-def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+def write_safetensors(
+    path: Path,
+    tensors: dict[str, torch.Tensor],
+    metadata: dict[str, str],
+    instead: dict[str, Callable[[], torch.Tensor]] | None = None,
+) -> None:
     """Write tensors as one safetensors file, whole or not at all, one tensor in memory at a time.
+
+    `instead` computes the values of some of them, of the same shape and type, when their turn comes.
 
     The file is: 8 bytes with the length of the header, the header in JSON, the tensors' bytes. Of the
     package's own writers, `save` holds the file in memory twice and `save_file` does not wait for the disk.
@@ -158,7 +168,8 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: di
     text += b" " * (-len(text) % 8)
     with atomic_write(path) as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for _, tensor in ordered:
+        for name, tensor in ordered:
+            tensor = instead[name]() if instead and name in instead else tensor
             file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
@@ -166,17 +177,23 @@ def save_model(model: Transformer, path: str | Path) -> None:
     """Write config.json and model.safetensors into folder `path`, each whole or not at all.
 
     transformers and vLLM load the folder as it is, once the tokenizer's files are beside them. A tied head
-    is not stored twice.
+    is not stored twice, and adapters are merged.
     """
     path = Path(path)
     config = config_to_hf(model.config, next(model.parameters()).dtype)
     path.mkdir(parents=True, exist_ok=True)
-    tensors = {name_to_hf(name, model.config): p.detach() for name, p in model.named_parameters()}
-    write_safetensors(path / WEIGHTS, tensors, {"format": "pt"})
+    parameters = {n: p.detach() for n, p in model.named_parameters() if not n.endswith((lora.A, lora.B))}
+    tensors = {name_to_hf(name, model.config): p for name, p in parameters.items()}
+    adapters = lora.adapters(model).items()
+    merged = {name_to_hf(f"{name}.weight", model.config): layer.merged for name, layer in adapters}
+    write_safetensors(path / WEIGHTS, tensors, {"format": "pt"}, merged)
     write_json(path / CONFIG, config)
 
 
 def model_digest(path: str | Path) -> str:
     """Short digest of config and weights: names the model that made a samples file."""
+    if (base := lora.adapter_base(path)) is not None:
+        own = [sha256(Path(path) / name) for name in (lora.CONFIG, lora.WEIGHTS)]
+        return digest_text("".join([model_digest(base), *own]))
     digests = [sha256(file) for file in (Path(path) / CONFIG, *weight_files(path))]
     return digest_text("".join(digests))

@@ -50,7 +50,8 @@ def test_flags_in_documents_exist():
     import sys
 
     helps = {}
-    for document in (README, WALKTHROUGH, (ROOT / "docs" / "RESULTS.md").read_text(encoding="utf-8")):
+    pages = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "ADAPTERS.md"))
+    for document in (README, WALKTHROUGH, *pages):
         for script, rest in re.findall(r"python3? (\w+\.py)([^\n`|]*)", document):
             if script not in helps:
                 command = [sys.executable, script, "--help"]

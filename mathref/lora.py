@@ -1,0 +1,236 @@
+"""LoRA: a frozen model with a small trainable addition to its linear layers, in and out of PEFT's files.
+
+Paper: none, it trains all weights; this is Hu et al., arXiv 2106.09685: W + (alpha / r) B A takes the place
+of W (out, in), with A (r, in) and B (out, r) to train. A is drawn as PEFT draws it and B is zero, so that the
+first loss is the base's.
+Choices [P]: no dropout, whose random numbers a resumed run would have to repeat. Adapters are merged when a
+model is saved and when one is loaded, so that nothing else has to know of them. PEFT's settings that ask for
+another computation are refused. docs/ADAPTERS.md has commands and memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mathref.architectures import LAYER_NAMES, name_to_hf
+from mathref.files import atomic_write, read_json, write_json
+from mathref.model import Transformer
+
+FOLDER = "adapter"  # in a run folder
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+A, B = "lora_A", "lora_B"  # parameters of a LoRALinear, named as in PEFT's files
+# Projections as PEFT's users name them, and where they stand in a block: q_proj -> attention.q
+TARGETS = {there.split(".")[-1]: here for here, there in LAYER_NAMES.items() if there.endswith("_proj")}
+# Keys of adapter_config.json: those that are read or decide nothing once training is over (which layers are
+# adapted is read from the tensors), and those that may have these values only. Any other has to be off.
+READ = (
+    "base_model_name_or_path", "r", "lora_alpha", "use_rslora", "target_modules", "exclude_modules",
+    "layers_to_transform", "layers_pattern", "lora_dropout", "task_type", "inference_mode", "revision",
+    "auto_mapping", "peft_version", "megatron_core", "qalora_group_size",
+)  # fmt: skip
+ALLOWED = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal"),  # others change the base's weights, too
+}
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """What is added to a model; every field is a flag of train.py (--lora-rank and so on)."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] = tuple(TARGETS)
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"--lora-rank is {self.rank}, expected at least 1, or 0 to train all weights")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"--lora-alpha is {self.alpha}, expected a positive number")
+        unknown = [name for name in self.targets if name not in TARGETS]
+        if unknown or not self.targets:
+            found = f"has {unknown[0]!r}" if unknown else "is empty"
+            raise ValueError(f"--lora-targets {found}, expected names of {', '.join(TARGETS)}")
+
+
+def merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """W + scale B A of weight (out, in), a (r, in), b (out, r); in float32 at least, returned as W's type."""
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    a, b = (part.to(weight.device, wide) for part in (a, b))
+    return torch.addmm(weight.to(wide), b, a, alpha=scale).to(weight.dtype)
+
+
+class LoRALinear(nn.Module):
+    """A linear layer whose own weight and bias are frozen, with a trainable addition of rank r."""
+
+    def __init__(self, linear: nn.Linear, config: LoRAConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias  # under the names that they had
+        self.scale = config.alpha / config.rank
+        a = torch.empty(config.rank, linear.in_features)
+        nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)  # uniform within 1 / sqrt(in)
+        self.lora_A = nn.Parameter(a.to(linear.weight))  # (r, in)
+        self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, config.rank))  # (out, r)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (..., in) -> (..., out)."""
+        added = F.linear(F.linear(x, self.lora_A), self.lora_B)
+        return F.linear(x, self.weight, self.bias) + self.scale * added
+
+    @torch.no_grad()
+    def merged(self) -> torch.Tensor:
+        """The weight (out, in) of a plain linear layer that computes the same."""
+        return merge(self.weight, self.lora_A, self.lora_B, self.scale)
+
+
+def adapters(model: Transformer) -> dict[str, LoRALinear]:
+    """The adapted layers of a model by their names; none in a plain one."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALinear)}
+
+
+def add_adapters(model: Transformer, config: LoRAConfig, seed: int) -> str:
+    """Freeze `model` and put new adapters on the targets of every block, in place; returns a line about them.
+
+    Raises ValueError for a model that has adapters already.
+    """
+    if adapters(model):
+        raise ValueError("the model has adapters already: save it, and put new ones on the merged weights")
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draw for every device
+    for block in model.blocks:
+        for target in (name for name in TARGETS if name in config.targets):
+            parent, _, name = TARGETS[target].rpartition(".")
+            layer = getattr(block.get_submodule(parent), name)
+            setattr(block.get_submodule(parent), name, LoRALinear(layer, config, generator))
+    n_all, n = (sum(p.numel() for p in model.parameters() if p.requires_grad >= only) for only in (0, 1))
+    shown = f"rank {config.rank}, alpha {config.alpha:g}, on {', '.join(config.targets)}"
+    return f"LoRA: {shown}; {n:,} of {n_all:,} parameters are trained"
+
+
+def _file_name(name: str, model: Transformer) -> str:
+    """blocks.3.attention.q.lora_A -> base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight."""
+    return f"base_model.model.{name_to_hf(name, model.config)}.weight"
+
+
+def save_adapter(model: Transformer, folder: Path, config: LoRAConfig, base: str | Path) -> None:
+    """Write the adapters of `model` as PEFT does; `base` is where the weights under them came from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {}
+    for name, layer in adapters(model).items():
+        tensors[_file_name(f"{name}.{A}", model)] = layer.lora_A.detach().cpu()
+        tensors[_file_name(f"{name}.{B}", model)] = layer.lora_B.detach().cpu()
+    with atomic_write(folder / WEIGHTS) as file:
+        file.write(safetensors.torch.save(tensors, {"format": "pt"}))
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base)}
+    settings |= {"r": config.rank, "lora_alpha": config.alpha, "target_modules": list(config.targets)}
+    settings |= {"lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False, "modules_to_save": None}
+    settings |= {"use_rslora": False, "use_dora": False, "init_lora_weights": True, "inference_mode": True}
+    write_json(folder / CONFIG, settings)
+
+
+# ---- Reading an adapter folder -----------------------------------------------------------------------
+
+
+def adapter_base(folder: str | Path) -> Path | None:
+    """The folder of the base model that an adapter folder names; None for any other folder.
+
+    Raises FileNotFoundError when there is no checkpoint at that place.
+    """
+    source = Path(folder) / CONFIG
+    if not source.is_file():
+        return None
+    values = read_json(source)
+    name = values.get("base_model_name_or_path") if isinstance(values, dict) else None
+    base = Path(name) if isinstance(name, str) and name else None
+    if base is None or base.resolve() == Path(folder).resolve():
+        raise ValueError(
+            f"{source}: base_model_name_or_path is {name!r}, expected the folder of the base model"
+        )
+    if not any((base / file).is_file() for file in ("config.json", CONFIG)):
+        raise FileNotFoundError(
+            f"{source}: base_model_name_or_path is {name!r}, and no folder of that name holds a checkpoint; "
+            "write the path of the base model's folder there"
+        )
+    return base
+
+
+def _read_settings(source: Path) -> tuple[int, float, list[str]]:
+    """(rank, factor of B A, target_modules unless they are a pattern) of an adapter_config.json.
+
+    Raises ValueError for a setting that is not supported.
+    """
+    values = read_json(source)
+    for key, value in values.items():
+        if (value not in ALLOWED[key]) if key in ALLOWED else (value and key not in READ):
+            raise ValueError(
+                f"{source}: {key} is {value!r}, which is not supported; merge the adapter with PEFT "
+                "(merge_and_unload, then save_pretrained) and take that model"
+            )
+    rank, alpha, targets = (values.get(key) for key in ("r", "lora_alpha", "target_modules"))
+    if not isinstance(rank, int) or rank < 1:
+        raise ValueError(f"{source}: r is {rank!r}, expected a whole number of at least 1")
+    if not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+        raise ValueError(f"{source}: lora_alpha is {alpha!r}, expected a positive number")
+    scale = alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
+    return rank, scale, targets if isinstance(targets, list) else []
+
+
+def _read_tensors(source: Path) -> dict[str, torch.Tensor]:
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: no such file (pickles are not read: unpickling runs code)")
+    try:
+        return safetensors.torch.load_file(source)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{source}: damaged or not a safetensors file ({error})") from None
+
+
+def _misfits(
+    stored: dict[str, torch.Tensor], expected: dict[str, tuple[int, int]], targets: list[str]
+) -> Iterator[str]:
+    """What is wrong with an adapter's tensors; `expected` are the shapes of those of the adapted layers."""
+    for name, shape in expected.items():
+        if name not in stored:
+            yield f"missing {name}"
+        elif stored[name].shape != shape:
+            yield f"{name} has shape {list(stored[name].shape)}, expected {list(shape)}"
+    yield from (f"unexpected {name}" for name in stored if name not in expected)
+    adapted = [name.removesuffix(f".{A}.weight") for name in expected]
+    for target in targets:
+        if not any(name.endswith(f".{target}") for name in adapted):
+            yield f"target_modules has {target!r}, but there are no tensors of it"
+
+
+@torch.no_grad()
+def merge_adapter(model: Transformer, folder: str | Path) -> Transformer:
+    """Add the adapter in `folder` to the weights of its base, in place; returns `model`.
+
+    Raises ValueError or FileNotFoundError with one line for whatever does not fit.
+    """
+    source = Path(folder) / WEIGHTS
+    rank, scale, targets = _read_settings(Path(folder) / CONFIG)
+    stored = _read_tensors(source)
+    layers: list[tuple[nn.Linear, str, str]] = []  # layer, names of its A and B in the file
+    expected: dict[str, tuple[int, int]] = {}  # name -> shape
+    for name in (f"blocks.{i}.{here}" for i in range(model.config.n_layer) for here in TARGETS.values()):
+        layer, a, b = model.get_submodule(name), *(_file_name(f"{name}.{part}", model) for part in (A, B))
+        if a in stored or b in stored:
+            layers.append((layer, a, b))
+            expected |= {a: (rank, layer.in_features), b: (layer.out_features, rank)}
+    problems = list(_misfits(stored, expected, targets)) if stored else ["it is empty"]
+    if problems:
+        shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        known = f"{A} and {B} of {', '.join(TARGETS)}"
+        raise ValueError(f"{source}: does not fit its base model: {shown}; supported are {known}")
+    for layer, a, b in layers:
+        layer.weight.copy_(merge(layer.weight, stored[a], stored[b], scale))
+    return model
