@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
-from mathref.runs import HelpFormatter, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import (
+    VERSION,
+    HelpFormatter,
+    pick_device,
+    pick_dtype,
+    resolve_model,
+    run_command,
+    spelled,
+)
 
 if TYPE_CHECKING:
     from mathref.scoring import Evaluator
@@ -28,7 +36,6 @@ DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="rerank.py",
         description="Score the solutions of a samples file with an evaluator; report every selection rule.",
         formatter_class=HelpFormatter,
     )
@@ -57,6 +64,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
     add("--tokens-per-batch", type=int, default=16384, metavar="N", help="tokens scored side by side")
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     if "all" in args.strategy:
         args.strategy = list(STRATEGIES)
@@ -72,13 +80,13 @@ def check_inputs(args: argparse.Namespace) -> Path | None:
     """
     if args.evaluator == DEFAULT_EVALUATOR and not Path(DEFAULT_EVALUATOR).exists():
         raise FileNotFoundError(
-            f"{DEFAULT_EVALUATOR} is not there yet: make it with `python train.py --stage scr`, or name the "
-            "folder of an evaluator with --evaluator"
+            f"{DEFAULT_EVALUATOR} is not there yet: make it with `{spelled('train.py')} --stage scr`, or "
+            "name the folder of an evaluator with --evaluator"
         )
     if args.samples == DEFAULT_SAMPLES and not Path(DEFAULT_SAMPLES).exists():
         raise FileNotFoundError(
-            f"{DEFAULT_SAMPLES} is not there yet: make it with `python sample.py`, or name a samples file "
-            "with --samples"
+            f"{DEFAULT_SAMPLES} is not there yet: make it with `{spelled('sample.py')}`, or name a samples "
+            "file with --samples"
         )
     if args.evaluator == LIKELIHOOD:
         return None
@@ -149,7 +157,7 @@ def summarize(out: Path, args: argparse.Namespace) -> None:
     print(f"\n{tables.selection_table(found)}\n")
     if oracle := scored.values.get(f"Pass@{scored.n}"):
         print(f"Pass@{scored.n}: {report.percent(oracle)}; percent of problems, 95% interval in brackets")
-    print(f"next: python evaluate.py {out} --k-curve --rerank-plot figure1.png")
+    print(f"next: {spelled('evaluate.py')} {out} --k-curve --rerank-plot figure1.png")
 
 
 def main(argv: list[str] | None = None) -> int:

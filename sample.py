@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
 from mathref.files import digest_text
-from mathref.runs import HelpFormatter, comma_list, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import (
+    VERSION,
+    HelpFormatter,
+    comma_list,
+    pick_device,
+    pick_dtype,
+    resolve_model,
+    run_command,
+    spelled,
+)
 
 if TYPE_CHECKING:
     from mathref.data import Problem
@@ -32,7 +41,6 @@ DEFAULTS = {"n": 64, "temperature": 0.9, "top_p": 0.95, "top_k": 0, "max_new_tok
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="sample.py",
         description="Sample solutions, grade them, and write one line per problem (JSON Lines).",
         formatter_class=HelpFormatter,
     )
@@ -68,6 +76,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-rows", type=int, default=256, help="samples decoded side by side")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     if args.greedy:
         if args.n not in (1, DEFAULTS["n"]):
@@ -161,7 +170,7 @@ def report(path: Path, seconds: float, tokens: int) -> None:
     )
     print(f"{path}: {len(samples):,} samples ({speed})")
     print(f"correct {right:.1f}%, cut off by the length limit {cut:.1f}%, without an answer {mute:.1f}%")
-    print(f"next: python evaluate.py {path}")
+    print(f"next: {spelled('evaluate.py')} {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -169,8 +178,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).exists():
         raise FileNotFoundError(
-            f"{DEFAULT_MODEL} is not there yet: make it with `python train.py --stage ssft`, or sample a "
-            "shipped base model with `python sample.py --model tiny --few-shot 4`"
+            f"{DEFAULT_MODEL} is not there yet: make it with `{spelled('train.py')} --stage ssft`, or sample "
+            f"a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
         )
     from mathref.candidates import write_samples
     from mathref.choosing import SampleConfig

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref.runs import (
+    VERSION,
     HelpFormatter,
     comma_list,
     open_run,
@@ -30,6 +31,7 @@ from mathref.runs import (
     refuse_existing,
     resolve_model,
     run_command,
+    spelled,
 )
 
 if TYPE_CHECKING:
@@ -106,6 +108,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--n-validation", type=int, help="validation problems (default: 1000 built-in, a twelfth of a file)")
     _add_evaluator_flags(parser)
     _add_loop_flags(parser)
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     for name in OF_FINE_TUNING if args.stage == "pretrain" else OF_PRETRAINING:
         if getattr(args, name) != parser.get_default(name):
@@ -389,10 +392,10 @@ def peak_memory(device: str) -> str:
 def following(stage: str) -> str:
     """The command that usually comes next; the run folder is its last word."""
     if stage == "pretrain":
-        return "python train.py --stage ssft --model"
+        return f"{spelled('train.py')} --stage ssft --model"
     if stage == "scr":
-        return "python rerank.py --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
-    return "python sample.py --model"
+        return f"{spelled('rerank.py')} --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
+    return f"{spelled('sample.py')} --model"
 
 
 if __name__ == "__main__":
