@@ -1,5 +1,6 @@
 """What the wheel and the source archive hold: commands that run without a checkout, one version, no tests."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -142,6 +143,40 @@ def test_the_extras_are_requirements_txt():
     listed = {*project["dependencies"], *extras["train"], *extras["all"], *extras["test"]}
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert listed - {"mathref[train]"} == {line for line in lines if not line.startswith("#")}
+
+
+def dependencies() -> list[list[str]]:
+    """The rows of the table of docs/DEPENDENCIES.md: package, range, licence, reason."""
+    page = (ROOT / "docs" / "DEPENDENCIES.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split(" | ")] for line in page.splitlines() if "|" in line
+    ]
+    return rows[2:]
+
+
+def test_every_requirement_stands_in_the_table_of_dependencies():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    rows = dependencies()
+    assert [name + bounds for name, bounds, *_ in rows] == [ln for ln in lines if not ln.startswith("#")]
+    assert all(len(row) == 4 and row[3] for row in rows)
+
+
+# A licence of the table, and a word by which a package may state it.
+STATED = {"BSD-3-Clause": "BSD", "Apache-2.0": "Apache", "MPL-2.0": "MPL", "MIT": "MIT"}
+STATED |= {"PSF-2.0": "Python Software Foundation", "BSD-2-Clause": "BSD", "BSL-1.0": "BSL-1.0"}
+STATED |= {"0BSD": "BSD", "Zlib": "Zlib", "CC0-1.0": "CC0"}
+
+
+@pytest.mark.parametrize(("name", "licence"), [(row[0], row[2]) for row in dependencies()])
+def test_the_licence_in_the_table_is_the_one_that_the_package_states(name, licence):
+    metadata = importlib.metadata.metadata(name)
+    classifiers = [c for c in metadata.get_all("Classifier") or [] if c.startswith("License")]
+    stated = " ".join([*(metadata[key] or "" for key in ("License-Expression", "License")), *classifiers])
+    named = [key for key in STATED if re.search(rf"(?<![\w-]){re.escape(key)}", licence)]
+    assert named and STATED[named[0]] in stated, stated
+    if metadata["License-Expression"]:  # then all parts of it are named
+        parts = {part for part in re.findall(r"[\w.-]+", stated) if part in STATED}
+        assert parts <= set(named)
 
 
 def test_version_and_date_are_the_same_everywhere():
