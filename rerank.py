@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathref.hub import name_of
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
 from mathref.runs import (
     VERSION,
@@ -44,7 +45,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--evaluator",
         default=DEFAULT_EVALUATOR,
         metavar="DIR",
-        help="a run folder of train.py --stage scr, or likelihood",
+        help="a run folder of train.py --stage scr, owner/name of a model on the hub, or likelihood",
     )
     add("--samples", default=DEFAULT_SAMPLES, metavar="FILE", help="samples of any model or engine")
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
@@ -123,7 +124,7 @@ def describe(folder: Path, args: argparse.Namespace, temperature: float) -> dict
     from mathref.weights import model_digest
 
     return {
-        "evaluator": folder.name,
+        "evaluator": name_of(folder),
         "evaluator_digest": model_digest(folder),
         "evaluator_dtype": str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch."),
         "evaluator_temperature": temperature,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
 from mathref.files import digest_text
+from mathref.hub import name_of
 from mathref.runs import (
     VERSION,
     HelpFormatter,
@@ -45,7 +46,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=HelpFormatter,
     )
     add = parser.add_argument_group("what to solve, and with which model").add_argument
-    add("--model", default=DEFAULT_MODEL, metavar="DIR", help="tiny, small (shipped), or a model folder")
+    add(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="DIR",
+        help="tiny, small (shipped), a model folder, or owner/name",
+    )
     add("--data", default="builtin", metavar="FILE", help="builtin, or a file or folder of problems")
     add("--split", default="test", choices=["test", "validation", "train"], help="of the built-in problems")
     add(
@@ -139,7 +145,7 @@ def describe(
     builtin = args.data == "builtin"
     return {
         "mathref": __version__,
-        "model": folder.name,
+        "model": name_of(folder),
         "model_digest": model_digest(folder),
         "data": "builtin" if builtin else Path(args.data).name,
         "split": args.split if builtin else None,
@@ -213,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     if families is not None:  # only then, so that files made before the flag keep their meta line
         meta["families"] = list(families)
     meta |= {"stop": list(STOP), "device": device.type, "dtype": str(dtype).removeprefix("torch.")}
-    out = default_out(args, folder.name) if args.out == "auto" else Path(args.out)
+    out = default_out(args, name_of(folder)) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()
     sample_batch = functools.partial(sample, model, tokenizer, stop=STOP, **decoding)
     with SamplesFile(out, meta, overwrite=args.overwrite) as file:

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathref.hub import is_id, pinned
 from mathref.runs import (
     VERSION,
     HelpFormatter,
@@ -69,8 +70,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--stage", choices=STAGES, required=True, help="what to train")
     add(
         "--model",
-        help="tiny or small (shipped), or a folder with a checkpoint (default: tiny; runs/ssft for "
-        f"{', '.join(ON_CANDIDATES)})",
+        help="tiny or small (shipped), a folder with a checkpoint, or owner/name[@revision] on the hub "
+        f"(default: tiny; runs/ssft for {', '.join(ON_CANDIDATES)})",
     )
     add(
         "--sequence",
@@ -244,7 +245,7 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
 
     if args.stage == "pretrain":
         return stages.pretrain(
-            args.model,
+            str(resolve_model(args.model)) if is_id(args.model) else args.model,
             config,
             device=device,
             judged_share=args.judged_share,
@@ -349,6 +350,7 @@ def run_stage(args: argparse.Namespace, generator: Path) -> Progress:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.perf_counter()
+    args.model = pinned(args.model)
     planned = plan(args)
     model = generator = Path(args.model)
     if args.stage == "mtsf":

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathref import __version__
+from mathref import __version__, hub
 from mathref.files import append_jsonl, atomic_write, digest_text, read_json, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -98,16 +98,19 @@ def comma_list(text: str) -> list[str]:
 
 
 def resolve_model(name: str) -> Path:
-    """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json.
+    """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json, or
+    owner/name on the hub.
 
-    Raises FileNotFoundError naming the shipped ones, and how to get others.
+    Raises FileNotFoundError naming the shipped ones, and how to get others; for the hub as `hub.fetch` does.
     """
+    if hub.is_id(name):
+        return hub.fetch(name)
     folder = ASSETS / name if name in SHIPPED else Path(name)
     if not (folder / "config.json").exists():
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise FileNotFoundError(
-            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), or a folder with "
-            "config.json, model.safetensors and a tokenizer"
+            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), a folder with "
+            "config.json, model.safetensors and a tokenizer, or owner/name of a model on the Hugging Face hub"
         )
     return folder
 
