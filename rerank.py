@@ -133,12 +133,16 @@ def describe(folder: Path, args: argparse.Namespace, temperature: float) -> dict
 
 def load_evaluator(folder: Path, args: argparse.Namespace, temperature: float) -> Evaluator:
     """The evaluator as a function from a problem and its solutions to their scores."""
-    from mathref import evaluator
+    from mathref import evaluator, memory
     from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_model
+    from mathref.weights import load_config, load_model
 
     device = pick_device(args.device)
-    model = load_model(folder, device=device, dtype=pick_dtype(args.dtype, device))
+    dtype = pick_dtype(args.dtype, device)
+    need = memory.of_scoring(load_config(folder), args.tokens_per_batch, dtype)
+    if tight := memory.check(need, device):
+        print(tight, file=sys.stderr)
+    model = load_model(folder, device=device, dtype=dtype)
     tokenizer = load_tokenizer(folder)
     options = {"tokens_per_batch": args.tokens_per_batch, "temperature": temperature}
     return functools.partial(evaluator.score, model, tokenizer, **options)

@@ -187,6 +187,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{DEFAULT_MODEL} is not there yet: make it with `{spelled('train.py')} --stage ssft`, or sample "
             f"a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
         )
+    from mathref import memory
     from mathref.candidates import write_samples
     from mathref.choosing import SampleConfig
     from mathref.data import SamplesFile, load_problems
@@ -194,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     from mathref.prompts import STOP, few_shot_prompt
     from mathref.sampler import encode_prompts, problems_per_group, sample
     from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_model
+    from mathref.weights import load_config, load_model
 
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
     config = SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
@@ -212,9 +213,12 @@ def main(argv: list[str] | None = None) -> int:
     prompts = [few_shot_prompt(shots, p.problem) for p in problems]
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    model, tokenizer = load_model(folder, device=device, dtype=dtype), load_tokenizer(folder)
+    tokenizer, model_config = load_tokenizer(folder), load_config(folder)
     # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
-    encode_prompts(tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len)
+    encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
+    if tight := memory.check(memory.of_sampling(model_config, config, encoded, device, dtype), device):
+        print(tight, file=sys.stderr)
+    model = load_model(folder, device=device, dtype=dtype)
     meta = describe(args, folder, problems, shots) | decoding
     if families is not None:  # only then, so that files made before the flag keep their meta line
         meta["families"] = list(families)

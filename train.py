@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -352,6 +353,7 @@ def main(argv: list[str] | None = None) -> int:
     started = time.perf_counter()
     args.model = pinned(args.model)
     planned = plan(args)
+    check_memory(args)
     model = generator = Path(args.model)
     if args.stage == "mtsf":
         open_run(args.out, settings_of(args, "out", "resume"), resume=args.resume)
@@ -373,6 +375,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def check_memory(args: argparse.Namespace) -> None:
+    """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
+    from mathref import memory
+    from mathref.weights import load_config
+
+    if args.stage == "pretrain":  # mostly of a new model, and that is a small one
+        return
+    device = pick_device(args.device)
+    if tight := memory.check(memory.of_training(load_config(resolve_model(args.model))), device):
+        print(tight, file=sys.stderr)
+
+
 def report(args: argparse.Namespace, progress: Progress) -> None:
     """The best checkpoint of a stage, with what was measured of it."""
     accuracy, loss = progress.best or (0.0, 0.0)
@@ -382,7 +396,7 @@ def report(args: argparse.Namespace, progress: Progress) -> None:
 
 
 def peak_memory(device: str) -> str:
-    """", 12.3 GB of device memory at most": what a run on a GPU took."""
+    """ ", 12.3 GB of device memory at most": what a run on a GPU took."""
     import torch
 
     if pick_device(device).type != "cuda":

@@ -66,6 +66,12 @@ class _NoInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def without_weights(config: ModelConfig) -> Transformer:
+    """The model with parameters that have a shape and no memory."""
+    with torch.device("meta"), _NoInitialisation():
+        return Transformer(config)
+
+
 def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
     """Load a checkpoint folder: config.json and model.safetensors, or shards and their index.
 
@@ -75,8 +81,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     """
     path = Path(path)
     config = load_config(path)
-    with torch.device("meta"), _NoInitialisation():
-        model = Transformer(config)
+    model = without_weights(config)
     wanted = {name_to_hf(name, config): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}
     problems: list[str] = []
