@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mathref.runs import HelpFormatter, run_command
+from mathref.runs import VERSION, HelpFormatter, run_command, spelled
 
 if TYPE_CHECKING:
     from mathref.report import Scored, System, Table
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="evaluate.py",
         description="Tables of one or more samples files, with 95%% intervals (value, then low-high).",
         epilog="A greedy file and a samples file of one model and the same problems are shown as one system.",
         formatter_class=HelpFormatter,
@@ -65,6 +64,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "selection rules always take the one sampled first",
     )
     add("--seed", type=int, default=0, help="of random ties and of the subsets behind maj@k")
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     if args.k < 1:
         raise ValueError(f"--k is {args.k}, expected at least 1")
@@ -222,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{time.perf_counter() - start:.1f} s{wrote}")
     if sampled and not any(images):
         flag = "--rerank-plot figure1.png" if scored else "--plot curves.png"
-        print(f"next: python evaluate.py {' '.join(args.files)} --k-curve {flag}")
+        print(f"next: {spelled('evaluate.py')} {' '.join(args.files)} --k-curve {flag}")
     return 0
 
 

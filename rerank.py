@@ -16,8 +16,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathref.hub import name_of
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
-from mathref.runs import HelpFormatter, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import (
+    VERSION,
+    HelpFormatter,
+    pick_device,
+    pick_dtype,
+    resolve_model,
+    run_command,
+    spelled,
+)
 
 if TYPE_CHECKING:
     from mathref.scoring import Evaluator
@@ -28,7 +37,6 @@ DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="rerank.py",
         description="Score the solutions of a samples file with an evaluator; report every selection rule.",
         formatter_class=HelpFormatter,
     )
@@ -37,7 +45,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--evaluator",
         default=DEFAULT_EVALUATOR,
         metavar="DIR",
-        help="a run folder of train.py --stage scr, or likelihood",
+        help="a run folder of train.py --stage scr, owner/name of a model on the hub, or likelihood",
     )
     add("--samples", default=DEFAULT_SAMPLES, metavar="FILE", help="samples of any model or engine")
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
@@ -57,6 +65,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
     add("--tokens-per-batch", type=int, default=16384, metavar="N", help="tokens scored side by side")
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     if "all" in args.strategy:
         args.strategy = list(STRATEGIES)
@@ -72,13 +81,13 @@ def check_inputs(args: argparse.Namespace) -> Path | None:
     """
     if args.evaluator == DEFAULT_EVALUATOR and not Path(DEFAULT_EVALUATOR).exists():
         raise FileNotFoundError(
-            f"{DEFAULT_EVALUATOR} is not there yet: make it with `python train.py --stage scr`, or name the "
-            "folder of an evaluator with --evaluator"
+            f"{DEFAULT_EVALUATOR} is not there yet: make it with `{spelled('train.py')} --stage scr`, or "
+            "name the folder of an evaluator with --evaluator"
         )
     if args.samples == DEFAULT_SAMPLES and not Path(DEFAULT_SAMPLES).exists():
         raise FileNotFoundError(
-            f"{DEFAULT_SAMPLES} is not there yet: make it with `python sample.py`, or name a samples file "
-            "with --samples"
+            f"{DEFAULT_SAMPLES} is not there yet: make it with `{spelled('sample.py')}`, or name a samples "
+            "file with --samples"
         )
     if args.evaluator == LIKELIHOOD:
         return None
@@ -115,7 +124,7 @@ def describe(folder: Path, args: argparse.Namespace, temperature: float) -> dict
     from mathref.weights import model_digest
 
     return {
-        "evaluator": folder.name,
+        "evaluator": name_of(folder),
         "evaluator_digest": model_digest(folder),
         "evaluator_dtype": str(pick_dtype(args.dtype, pick_device(args.device))).removeprefix("torch."),
         "evaluator_temperature": temperature,
@@ -124,12 +133,16 @@ def describe(folder: Path, args: argparse.Namespace, temperature: float) -> dict
 
 def load_evaluator(folder: Path, args: argparse.Namespace, temperature: float) -> Evaluator:
     """The evaluator as a function from a problem and its solutions to their scores."""
-    from mathref import evaluator
+    from mathref import evaluator, memory
     from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_model
+    from mathref.weights import load_config, load_model
 
     device = pick_device(args.device)
-    model = load_model(folder, device=device, dtype=pick_dtype(args.dtype, device))
+    dtype = pick_dtype(args.dtype, device)
+    need = memory.of_scoring(load_config(folder), args.tokens_per_batch, dtype)
+    if tight := memory.check(need, device):
+        print(tight, file=sys.stderr)
+    model = load_model(folder, device=device, dtype=dtype)
     tokenizer = load_tokenizer(folder)
     options = {"tokens_per_batch": args.tokens_per_batch, "temperature": temperature}
     return functools.partial(evaluator.score, model, tokenizer, **options)
@@ -149,7 +162,7 @@ def summarize(out: Path, args: argparse.Namespace) -> None:
     print(f"\n{tables.selection_table(found)}\n")
     if oracle := scored.values.get(f"Pass@{scored.n}"):
         print(f"Pass@{scored.n}: {report.percent(oracle)}; percent of problems, 95% interval in brackets")
-    print(f"next: python evaluate.py {out} --k-curve --rerank-plot figure1.png")
+    print(f"next: {spelled('evaluate.py')} {out} --k-curve --rerank-plot figure1.png")
 
 
 def main(argv: list[str] | None = None) -> int:

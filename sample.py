@@ -21,7 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 from mathref import __version__
 from mathref.files import digest_text
-from mathref.runs import HelpFormatter, comma_list, pick_device, pick_dtype, resolve_model, run_command
+from mathref.hub import name_of
+from mathref.runs import (
+    VERSION,
+    HelpFormatter,
+    comma_list,
+    pick_device,
+    pick_dtype,
+    resolve_model,
+    run_command,
+    spelled,
+)
 
 if TYPE_CHECKING:
     from mathref.data import Problem
@@ -32,12 +42,16 @@ DEFAULTS = {"n": 64, "temperature": 0.9, "top_p": 0.95, "top_k": 0, "max_new_tok
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="sample.py",
         description="Sample solutions, grade them, and write one line per problem (JSON Lines).",
         formatter_class=HelpFormatter,
     )
     add = parser.add_argument_group("what to solve, and with which model").add_argument
-    add("--model", default=DEFAULT_MODEL, metavar="DIR", help="tiny, small (shipped), or a model folder")
+    add(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="DIR",
+        help="tiny, small (shipped), a model folder, or owner/name",
+    )
     add("--data", default="builtin", metavar="FILE", help="builtin, or a file or folder of problems")
     add("--split", default="test", choices=["test", "validation", "train"], help="of the built-in problems")
     add(
@@ -68,6 +82,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-rows", type=int, default=256, help="samples decoded side by side")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     if args.greedy:
         if args.n not in (1, DEFAULTS["n"]):
@@ -130,7 +145,7 @@ def describe(
     builtin = args.data == "builtin"
     return {
         "mathref": __version__,
-        "model": folder.name,
+        "model": name_of(folder),
         "model_digest": model_digest(folder),
         "data": "builtin" if builtin else Path(args.data).name,
         "split": args.split if builtin else None,
@@ -161,7 +176,7 @@ def report(path: Path, seconds: float, tokens: int) -> None:
     )
     print(f"{path}: {len(samples):,} samples ({speed})")
     print(f"correct {right:.1f}%, cut off by the length limit {cut:.1f}%, without an answer {mute:.1f}%")
-    print(f"next: python evaluate.py {path}")
+    print(f"next: {spelled('evaluate.py')} {path}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -169,9 +184,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     if args.model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).exists():
         raise FileNotFoundError(
-            f"{DEFAULT_MODEL} is not there yet: make it with `python train.py --stage ssft`, or sample a "
-            "shipped base model with `python sample.py --model tiny --few-shot 4`"
+            f"{DEFAULT_MODEL} is not there yet: make it with `{spelled('train.py')} --stage ssft`, or sample "
+            f"a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
         )
+    from mathref import memory
     from mathref.candidates import write_samples
     from mathref.choosing import SampleConfig
     from mathref.data import SamplesFile, load_problems
@@ -179,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     from mathref.prompts import STOP, few_shot_prompt
     from mathref.sampler import encode_prompts, problems_per_group, sample
     from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_model
+    from mathref.weights import load_config, load_model
 
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
     config = SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
@@ -197,14 +213,17 @@ def main(argv: list[str] | None = None) -> int:
     prompts = [few_shot_prompt(shots, p.problem) for p in problems]
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
-    model, tokenizer = load_model(folder, device=device, dtype=dtype), load_tokenizer(folder)
+    tokenizer, model_config = load_tokenizer(folder), load_config(folder)
     # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
-    encode_prompts(tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len)
+    encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
+    if tight := memory.check(memory.of_sampling(model_config, config, encoded, device, dtype), device):
+        print(tight, file=sys.stderr)
+    model = load_model(folder, device=device, dtype=dtype)
     meta = describe(args, folder, problems, shots) | decoding
     if families is not None:  # only then, so that files made before the flag keep their meta line
         meta["families"] = list(families)
     meta |= {"stop": list(STOP), "device": device.type, "dtype": str(dtype).removeprefix("torch.")}
-    out = default_out(args, folder.name) if args.out == "auto" else Path(args.out)
+    out = default_out(args, name_of(folder)) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()
     sample_batch = functools.partial(sample, model, tokenizer, stop=STOP, **decoding)
     with SamplesFile(out, meta, overwrite=args.overwrite) as file:

@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import argparse
 import random
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathref.hub import is_id, pinned
 from mathref.runs import (
+    VERSION,
     HelpFormatter,
     comma_list,
     open_run,
@@ -31,6 +34,7 @@ from mathref.runs import (
     refuse_existing,
     resolve_model,
     run_command,
+    spelled,
 )
 
 if TYPE_CHECKING:
@@ -71,8 +75,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--stage", choices=STAGES, required=True, help="what to train")
     add(
         "--model",
-        help="tiny or small (shipped), or a folder with a checkpoint (default: tiny; runs/ssft for "
-        f"{', '.join(ON_CANDIDATES)})",
+        help="tiny or small (shipped), a folder with a checkpoint, or owner/name[@revision] on the hub "
+        f"(default: tiny; runs/ssft for {', '.join(ON_CANDIDATES)})",
     )
     add(
         "--sequence",
@@ -111,6 +115,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_evaluator_flags(parser)
     _add_lora_flags(parser)
     _add_loop_flags(parser)
+    parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     for name in OF_FINE_TUNING if args.stage == "pretrain" else OF_PRETRAINING:
         if getattr(args, name) != parser.get_default(name):
@@ -272,7 +277,7 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
 
     if args.stage == "pretrain":
         return stages.pretrain(
-            args.model,
+            str(resolve_model(args.model)) if is_id(args.model) else args.model,
             config,
             device=device,
             judged_share=args.judged_share,
@@ -392,7 +397,9 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.perf_counter()
+    args.model = pinned(args.model)
     planned, adapters = plan(args), lora_config(args)
+    check_memory(args, adapters)
     model = generator = Path(args.model)
     if args.stage == "mtsf":
         open_run(args.out, settings_of(args, "out", "resume"), resume=args.resume)
@@ -413,6 +420,21 @@ def main(argv: list[str] | None = None) -> int:
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
     print(f"next: {following(last.stage)} {args.out}")
     return 0
+
+
+def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
+    """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
+    from mathref import lora, memory
+    from mathref.weights import load_config, without_weights
+
+    if args.stage == "pretrain":  # mostly of a new model, and that is a small one
+        return
+    config, n_trained = load_config(resolve_model(args.model)), None
+    if adapters:
+        lora.add_adapters(model := without_weights(config), adapters, args.seed)
+        n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    if tight := memory.check(memory.of_training(config, n_trained=n_trained), pick_device(args.device)):
+        print(tight, file=sys.stderr)
 
 
 def report(args: argparse.Namespace, progress: Progress) -> None:
@@ -436,10 +458,10 @@ def peak_memory(device: str) -> str:
 def following(stage: str) -> str:
     """The command that usually comes next; the run folder is its last word."""
     if stage == "pretrain":
-        return "python train.py --stage ssft --model"
+        return f"{spelled('train.py')} --stage ssft --model"
     if stage == "scr":
-        return "python rerank.py --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
-    return "python sample.py --model"
+        return f"{spelled('rerank.py')} --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
+    return f"{spelled('sample.py')} --model"
 
 
 if __name__ == "__main__":

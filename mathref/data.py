@@ -412,18 +412,13 @@ def main(argv: list[str] | None = None) -> None:
     args = _parse_args(argv)
     if args.command == "fetch":
         from mathref.fetch import fetch
+        from mathref.runs import spelled
 
         paths = fetch(args.name, Path(args.to), base_url=args.base_url)
         print(*[f"{path}: complete, sha256 verified" for path in paths], sep="\n")
         train = " ".join(str(path) for path in paths if "test" not in path.name)
-        print(
-            "next: "
-            + (
-                f"python train.py --stage ssft --data {train}"
-                if train
-                else f"python sample.py --data {paths[0]}"
-            )
-        )
+        command = f"{spelled('train.py')} --stage ssft" if train else spelled("sample.py")
+        print(f"next: {command} --data {train or paths[0]}")
     elif args.command == "check":
         loaded = load_problems(args.file)
         held_out = len(remove_held_out(loaded.problems)[1])

@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathref import __version__
+from mathref import __version__, hub
 from mathref.files import append_jsonl, atomic_write, digest_text, read_json, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 RUN = "run.json"
 PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "sympy")
-ROOT = Path(__file__).resolve().parent.parent
-ASSETS = Path(__file__).resolve().parent / "assets"
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+ASSETS = PACKAGE / "assets"
+# Where train.py and its like lie: the top of a checkout, or inside the package where that is installed.
+SCRIPTS = PACKAGE / "scripts" if (PACKAGE / "scripts").is_dir() else ROOT
+VERSION = f"mathref {__version__}"
+# What the commands need beyond a plain installation; the grader needs none of it.
+EXTRAS = ("torch", "sentencepiece", "safetensors", "numpy", "tqdm", "tokenizers", "matplotlib")
 SHIPPED = ("tiny", "small")  # base models that come with the repository
 
 
@@ -52,7 +58,9 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
         return main(argv) or 0
     except (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         return _one_line(error, 2)
-    except (OSError, FloatingPointError, ModuleNotFoundError, MemoryError) as error:
+    except ModuleNotFoundError as error:
+        return _one_line(_how_to_install(error), 1)
+    except (OSError, FloatingPointError, MemoryError) as error:
         return _one_line(error, 1)
     except KeyboardInterrupt:
         return _one_line(
@@ -61,10 +69,27 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
         )
 
 
+def _how_to_install(error: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The same error; for a package that an extra brings, with the command that brings it."""
+    package = (error.name or "").split(".")[0]
+    if package not in EXTRAS:
+        return error
+    return ModuleNotFoundError(
+        f"{package} is not installed, which this command needs; in the folder of the source: "
+        "pip install '.[all]' (or pip install -r requirements.txt, to run from there)"
+    )
+
+
 def _one_line(error: BaseException, status: int) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"{Path(sys.argv[0]).name}: error: {text}", file=sys.stderr)
     return status
+
+
+def spelled(script: str) -> str:
+    """A command as its user types it: `python sample.py`, or `mathref-sample` where that was installed."""
+    installed = SCRIPTS != ROOT or Path(sys.argv[0]).name.startswith("mathref-")
+    return f"mathref-{Path(script).stem}" if installed else f"python {script}"
 
 
 def comma_list(text: str) -> list[str]:
@@ -74,16 +99,19 @@ def comma_list(text: str) -> list[str]:
 
 def resolve_model(name: str) -> Path:
     """Folder of a model: `tiny` and `small` are shipped, anything else is a folder with config.json, or with
-    adapter_config.json, which names its base.
+    adapter_config.json, which names its base, or owner/name on the hub.
 
-    Raises FileNotFoundError naming the shipped ones, and how to get others.
+    Raises FileNotFoundError naming the shipped ones, and how to get others; for the hub as `hub.fetch` does.
     """
+    if hub.is_id(name):
+        return hub.fetch(name)
     folder = ASSETS / name if name in SHIPPED else Path(name)
     if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         what = "has no config.json" if folder.is_dir() else "is not a folder"
         raise FileNotFoundError(
-            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), or a folder with "
-            "config.json, model.safetensors and a tokenizer, or an adapter's"
+            f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), a folder with "
+            "config.json, model.safetensors and a tokenizer, an adapter's, or owner/name of a model on the "
+            "Hugging Face hub"
         )
     return folder
 
@@ -182,6 +210,8 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
+    if not (ROOT / ".git").exists():  # installed: a repository around site-packages is another project's
+        return None
     try:
         result = subprocess.run(
             ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],

@@ -32,7 +32,7 @@ from typing import Any
 
 from mathref.files import append_jsonl, drop_partial_line, read_jsonl
 from mathref.rerank import LIKELIHOOD
-from mathref.runs import ROOT, HelpFormatter, run_command
+from mathref.runs import SCRIPTS, VERSION, HelpFormatter, run_command, spelled
 
 SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
@@ -401,7 +401,7 @@ def _start(job: Job, folder: Path, n_parallel: int) -> subprocess.Popen[str]:
     if n_parallel > 1:  # results on the CPU depend on the number of threads: one each, however many run
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with open(output, "w") as words:
-        command = [sys.executable, str(ROOT / job.command[0]), *job.command[1:]]
+        command = [sys.executable, str(SCRIPTS / job.command[0]), *job.command[1:]]
         return subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment, text=True)
 
 
@@ -437,7 +437,7 @@ def _record(job: Job, seconds: float, process: subprocess.Popen[str], resumed: b
 
 
 def _shown(job: Job) -> str:
-    return shlex.join(("python", *job.command))
+    return f"{spelled(job.command[0])} {shlex.join(job.command[1:])}"
 
 
 # ---- The command -------------------------------------------------------------------------------------
@@ -459,6 +459,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-rows", type=int, default=Scale.batch_rows, help="samples side by side; few-shot: half of it")
     add("--list", action="store_true", help="print the commands, run none")
     add("--tables", action="store_true", help="only write the tables of what is there")
+    add("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
     for name, least in (("seeds", 1), ("jobs", 1), ("batch_rows", 2)):
         if (value := getattr(args, name)) < least:
@@ -469,8 +470,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    if not (ROOT / "train.py").exists():
-        raise FileNotFoundError(f"{ROOT}: train.py is not there; run the study from a checkout")
+    if not (SCRIPTS / "train.py").exists():
+        raise FileNotFoundError(f"{SCRIPTS}: train.py is not there; run the study from a checkout")
     started = time.perf_counter()
     scale = replace(QUICK if args.quick else Scale(), batch_rows=args.batch_rows)
     listed = jobs(args.out, args.seeds, scale, args.parts, args.sizes)

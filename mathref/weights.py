@@ -41,7 +41,9 @@ IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
 
 
 def load_config(path: str | Path) -> ModelConfig:
-    """Read the config.json of a checkpoint folder."""
+    """Read the config.json of a checkpoint folder; of an adapter's folder, that of its base."""
+    if (base := lora.adapter_base(path)) is not None:
+        return load_config(base)
     source = Path(path) / CONFIG
     if not source.is_file():
         raise FileNotFoundError(
@@ -67,6 +69,12 @@ class _NoInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def without_weights(config: ModelConfig) -> Transformer:
+    """The model with parameters that have a shape and no memory."""
+    with torch.device("meta"), _NoInitialisation():
+        return Transformer(config)
+
+
 def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
     """Load a checkpoint folder: config.json and model.safetensors, or shards and their index.
 
@@ -78,8 +86,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     if (base := lora.adapter_base(path)) is not None:
         return lora.merge_adapter(load_model(base, device, dtype), path)
     config = load_config(path)
-    with torch.device("meta"), _NoInitialisation():
-        model = Transformer(config)
+    model = without_weights(config)
     wanted = {name_to_hf(name, config): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}
     problems: list[str] = []

@@ -21,12 +21,13 @@ import tokenizers
 import torch
 
 from mathref.architectures import FAMILIES, config_from_hf, config_to_hf
+from mathref.memory import count_parameters
 from mathref.model import KVCache, ModelConfig, Transformer, with_more_layers
 from mathref.problems import generate
 from mathref.runs import ASSETS
 from mathref.sampler import sample
 from mathref.tokenizer import load_tokenizer
-from mathref.weights import load_model, save_model
+from mathref.weights import load_config, load_model, save_model
 
 try:
     import transformers
@@ -501,6 +502,13 @@ def test_a_saved_model_is_the_same_model(case: str, tmp_path: Path) -> None:
     loaded = load_model(tmp_path)
     assert loaded.config == model.config
     assert torch.equal(loaded(tokens), model(tokens))
+
+
+@needs_transformers
+@pytest.mark.parametrize("case", CASES)
+def test_weights_are_counted_before_they_are_loaded(case: str, tmp_path: Path) -> None:
+    theirs = their_model(case, tmp_path)
+    assert count_parameters(load_config(tmp_path)) == sum(p.numel() for p in theirs.parameters())
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case]["model_type"] != "llama"])

@@ -49,7 +49,7 @@ def commands(tmp_path, monkeypatch):
         "if name == 'bad': sys.exit('make.py: error: no luck')\n"
         "pathlib.Path(out).write_text(name)\n"
     )
-    monkeypatch.setattr(study, "ROOT", script.parent)
+    monkeypatch.setattr(study, "SCRIPTS", script.parent)
     return lambda: (script.parent / "calls").read_text().split()
 
 
