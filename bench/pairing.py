@@ -3,9 +3,10 @@
 Paper: none.
 Choices: each side lives in a process of its own, loads once, and waits while the other works; the rounds take
 turns, so that what else the machine does meets both, and a ratio is formed within a round. Reported are the
-median ratio and the smallest and largest one. Peak memory is that of the process, weights included. The
-ceiling is a large matrix product in the same type on the same threads: what the arithmetic units give when
-nothing else is in their way.
+median ratio and the smallest and largest one. Peak memory is that of the process, weights included, and on a
+GPU, where both processes live side by side, what each one's tensors took of it. No clock stops before the
+device has. The ceiling is a large matrix product in the same type on the same threads or the same GPU: what
+the arithmetic units give when nothing else is in their way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # runs from a checkout, without installation
@@ -42,16 +46,57 @@ def peak_mb() -> int:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # bytes on macOS
 
 
+def device_peak_mb() -> int | None:
+    """Most GPU memory that this process's tensors have taken so far, in MB; None without a GPU in use."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return round(torch.cuda.max_memory_allocated() / 2**20)
+
+
+def synchronise() -> None:
+    """Wait until the GPU, if this process uses one, has done all that it was given."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def release() -> None:
+    """Give GPU memory that this process holds and no longer needs back to the others."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def peaks() -> dict[str, int]:
+    """Peak memory of this process so far in MB: "peak_mb", and on a GPU "device_peak_mb"."""
+    device = device_peak_mb()
+    return {"peak_mb": peak_mb()} | ({} if device is None else {"device_peak_mb": device})
+
+
+def memory(rounds: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """The largest `peaks` among rounds."""
+    names = [name for name in ("peak_mb", "device_peak_mb") if name in rounds[0]]
+    return {name: max(r[name] for r in rounds) for name in names}
+
+
+def memory_line(found: dict[str, int]) -> str:
+    """ "peak 1,234 MB" of the process, ", 567 MB of the GPU" behind it."""
+    device = f", {found['device_peak_mb']:,} MB of the GPU" if "device_peak_mb" in found else ""
+    return f"peak {found['peak_mb']:,} MB{device}"
+
+
 def _serve(connection: Any, setup: Callable[..., Work], options: dict[str, Any]) -> None:
     """The process of one side: set up, then a round for every message until None comes."""
     work = setup(**options)
     connection.send("ready")
     while connection.recv() is not None:
+        synchronise()
         start = time.perf_counter()
         done = work()
+        synchronise()
         done["seconds"] = time.perf_counter() - start
-        done["peak_mb"] = peak_mb()
-        connection.send(done)
+        connection.send(done | peaks())
 
 
 @dataclass
@@ -120,11 +165,11 @@ def compare(
     ratios = [a / b for a, b in zip(ours.rates, peer.rates, strict=True)]
     figures: dict[str, Any] = {"ratio": ratios}
     for side in (ours, peer):
-        peak = max(r["peak_mb"] for r in side.rounds)
+        peak = memory(side.rounds)
         percent = None if ceiling is None else 100 * statistics.median(side.rates) / ceiling
         share = "" if percent is None else f", {percent:.0f}% of the ceiling"
-        print(f"  {side.name:40s} {spread(side.rates, 0)} {unit}{share}, peak {peak:,} MB")
-        figures[side.name] = {"rates": side.rates, "peak_mb": peak}
+        print(f"  {side.name:40s} {spread(side.rates, 0)} {unit}{share}, {memory_line(peak)}")
+        figures[side.name] = {"rates": side.rates, **peak}
     print(f"  ratio {spread(ratios)}, median (smallest-largest) of {len(ratios)} rounds", flush=True)
     return figures
 
@@ -149,16 +194,19 @@ def require_agreement(what: str, difference: float, limit: float) -> None:
         )
 
 
-def matmul_flops(dtype: str, size: int = 1536, seconds: float = 1.0) -> float:
-    """FLOP a second of square matrix products in `dtype` on the threads that torch uses."""
+def matmul_flops(dtype: str, device: torch.device, seconds: float = 1.0) -> float:
+    """FLOP a second of square matrix products in `dtype` on a GPU, or on the threads that torch uses."""
     import torch
 
-    a = torch.randn(size, size, dtype=getattr(torch, dtype))
+    size = 8192 if device.type == "cuda" else 1536
+    a = torch.randn(size, size, device=device).to(getattr(torch, dtype))
     (a @ a).sum()
+    synchronise()
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
         a @ a
+        synchronise()
         best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best
 
@@ -173,6 +221,9 @@ def parser(doc: str) -> argparse.ArgumentParser:
     made.add_argument(
         "--dtype", default="float32", choices=["float32", "bfloat16"], help="of weights and work"
     )
+    made.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda"], help="of both sides; auto: cuda if there"
+    )
     made.add_argument("--rounds", type=int, default=3, help="that count, after one that does not")
     made.add_argument("--threads", type=int, default=0, help="0: as many as torch takes")
     made.add_argument("--json", type=Path, help="also write all figures here")
@@ -180,9 +231,10 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def shared_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What `parser` has read and every side's setup takes."""
+    """What `parser` has read and every side's setup takes; "device" names the one that `auto` stands for."""
+    device = set_up(args.device, args.threads)
     paths = {"model": str(args.model), "data": str(args.data)}
-    return paths | {"dtype": args.dtype, "threads": args.threads}
+    return paths | {"dtype": args.dtype, "device": str(device), "threads": args.threads}
 
 
 def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
@@ -191,9 +243,18 @@ def write_figures(path: Path | None, figures: dict[str, Any]) -> None:
         write_json(path, figures)
 
 
-def set_threads(n: int) -> None:
-    """Let torch use `n` threads; 0 leaves it as it is."""
+def set_up(device: str, threads: int) -> torch.device:
+    """The device that `--device` names, and as many threads as `--threads` says (0: as torch has it).
+
+    Both sides get what the commands set on a GPU (runs.pick_device). ValueError for a device that is not
+    there.
+    """
     import torch
 
-    if n:
-        torch.set_num_threads(n)
+    from mathref.runs import pick_device
+
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return pick_device(device)

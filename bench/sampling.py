@@ -19,20 +19,26 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from pairing import (  # noqa: E402
-    ROUNDING,
     Side,
     Work,
     compare_each,
     interleave,
     matmul_flops,
     parser,
+    release,
     require_agreement,
-    set_threads,
+    set_up,
     shared_options,
     write_figures,
 )  # fmt: skip
 
 from mathref.runs import run_command  # noqa: E402
+
+# Nats a token that the sides may differ by: a logit of 20 in bfloat16 is rounded to eighths.
+A_TOKEN = {"float32": 1e-3, "bfloat16": 0.25}
+    "float32": 1e-3,
+    "bfloat16": 0.05,
+}  # nats that the sides may differ by, a token: bfloat16 has 8 bits
 
 
 def prompts_of(data: str, problems: int) -> list[str]:
@@ -44,7 +50,7 @@ def prompts_of(data: str, problems: int) -> list[str]:
 
 
 def ours(*, model: str, data: str, problems: int, decoding: dict[str, Any], rows: int, dtype: str,
-         threads: int) -> Work:  # fmt: skip
+         device: str, threads: int) -> Work:  # fmt: skip
     """mathref.sampler on the whole list of prompts."""
     import torch
 
@@ -52,8 +58,7 @@ def ours(*, model: str, data: str, problems: int, decoding: dict[str, Any], rows
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_model
 
-    set_threads(threads)
-    network = load_model(model, dtype=getattr(torch, dtype))
+    network = load_model(model, device=set_up(device, threads), dtype=getattr(torch, dtype))
     tokenizer = load_tokenizer(Path(model))
     prompts = prompts_of(data, problems)
 
@@ -65,13 +70,13 @@ def ours(*, model: str, data: str, problems: int, decoding: dict[str, Any], rows
 
 
 def theirs(*, model: str, data: str, problems: int, decoding: dict[str, Any], rows: int, dtype: str,
-           threads: int) -> Work:  # fmt: skip
+           device: str, threads: int) -> Work:  # fmt: skip
     """transformers generate, `rows` sequences at a time: several prompts, padded on the left."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    set_threads(threads)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+    place = set_up(device, threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(place).eval()
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     prompts, n = prompts_of(data, problems), decoding["n"]
@@ -84,7 +89,7 @@ def theirs(*, model: str, data: str, problems: int, decoding: dict[str, Any], ro
             "top_p": decoding["top_p"],
             "top_k": 0,
         }
-    ends = torch.tensor(network.generation_config.eos_token_id).reshape(-1)
+    ends = torch.tensor(network.generation_config.eos_token_id, device=place).reshape(-1)
     group = max(1, rows // n)
 
     @torch.inference_mode()
@@ -92,7 +97,7 @@ def theirs(*, model: str, data: str, problems: int, decoding: dict[str, Any], ro
         torch.manual_seed(decoding["seed"])
         tokens = 0
         for first in range(0, len(prompts), group):
-            batch = tokenizer(prompts[first : first + group], return_tensors="pt", padding=True)
+            batch = tokenizer(prompts[first : first + group], return_tensors="pt", padding=True).to(place)
             for part in range(0, n, rows):
                 written = network.generate(
                     **batch, **options, num_return_sequences=min(rows, n - part),
@@ -106,8 +111,10 @@ def theirs(*, model: str, data: str, problems: int, decoding: dict[str, Any], ro
     return work
 
 
-def agree(model: str, data: str, decoding: dict[str, Any]) -> float:
-    """Largest difference between the log-probability we report of a completion and the peer's, in nats."""
+def agree(*, model: str, data: str, decoding: dict[str, Any], dtype: str, device: str, threads: int) -> float:
+    """Largest difference between the log-probability we report of a completion and the peer's, in nats a
+    token.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -115,8 +122,9 @@ def agree(model: str, data: str, decoding: dict[str, Any]) -> float:
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_model
 
-    network, tokenizer = load_model(model, dtype=torch.float32), load_tokenizer(Path(model))
-    peer = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    place, weights = set_up(device, threads), getattr(torch, dtype)
+    network, tokenizer = load_model(model, device=place, dtype=weights), load_tokenizer(Path(model))
+    peer = AutoModelForCausalLM.from_pretrained(model, dtype=weights).to(place).eval()
     prompts = prompts_of(data, 2)
     largest = 0.0
     for prompt, completions in zip(
@@ -124,11 +132,12 @@ def agree(model: str, data: str, decoding: dict[str, Any]) -> float:
     ):
         (start,) = encode_prompts(tokenizer, [prompt], ["0"], network.config.max_seq_len)
         for completion in completions:
-            ids = torch.tensor([start + list(completion.token_ids)])
+            ids = torch.tensor([start + list(completion.token_ids)], device=place)
             with torch.inference_mode():
-                logprobs = peer(ids).logits.log_softmax(dim=-1)[0, len(start) - 1 : -1]  # (T, V)
+                logits = peer(ids).logits[0, len(start) - 1 : -1]  # (T, V)
+                logprobs = logits.float().log_softmax(dim=-1)  # (T, V)
             theirs = logprobs.gather(1, ids[0, len(start) :, None]).sum().item()
-            largest = max(largest, abs(theirs - completion.logprob))
+            largest = max(largest, abs(theirs - completion.logprob) / len(completion.token_ids))
     return largest
 
 
@@ -141,21 +150,24 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument("--peer-rows", type=int, nargs="+", default=[64, 256], help="the peer's batch sizes")
     flags.add_argument("--greedy", action="store_true", help="one solution a problem, one problem at a time")
     args = flags.parse_args(argv)
-    set_threads(args.threads)
+    place = set_up(args.device, args.threads)
     decoding: dict[str, Any] = {"n": args.n, "temperature": 0.9, "top_p": 0.95, "seed": 0}
     decoding["max_new_tokens"] = args.max_new_tokens
     if args.greedy:
         decoding |= {"n": 1, "temperature": 0.0}
         args.rows, args.peer_rows = 1, [1]
-    difference = agree(str(args.model), str(args.data), decoding)
-    require_agreement("log-probability of the same completions, nats", difference, ROUNDING["float32"])
+    difference = agree(**shared_options(args), decoding=decoding)
+    release()
+    require_agreement(
+        "log-probability of the same completions, nats a token", difference, A_TOKEN[args.dtype]
+    )
     common = shared_options(args) | {"problems": args.problems, "decoding": decoding}
     us = Side(f"mathref, {args.rows} rows", ours, common | {"rows": args.rows})
     peers = [Side(f"transformers, {r} rows", theirs, common | {"rows": r}) for r in args.peer_rows]
     interleave([us, *peers], args.rounds)
-    ceiling = matmul_flops(args.dtype) / flops_per_token(str(args.model))
+    ceiling = matmul_flops(args.dtype, place) / flops_per_token(str(args.model))
     print(
-        f"{args.dtype}, {args.problems} problems, n = {decoding['n']}; "
+        f"{place.type}, {args.dtype}, {args.problems} problems, n = {decoding['n']}; "
         f"matrix products allow {ceiling:,.0f} tokens/s"
     )
     write_figures(args.json, {"ceiling": ceiling, **compare_each(us, peers, ceiling=ceiling)})

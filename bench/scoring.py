@@ -27,7 +27,7 @@ from pairing import (  # noqa: E402
     interleave,
     parser,
     require_agreement,
-    set_threads,
+    set_up,
     shared_options,
     write_figures,
 )  # fmt: skip
@@ -45,7 +45,7 @@ def candidates_of(data: str, problems: int, n: int) -> list[tuple[str, list[str]
     return [(p.problem, rng.sample(texts, n)) for p in solved[:problems]]
 
 
-def ours(*, model: str, data: str, problems: int, n: int, dtype: str, threads: int) -> Work:
+def ours(*, model: str, data: str, problems: int, n: int, dtype: str, device: str, threads: int) -> Work:
     """mathref.evaluator, problem by problem."""
     import torch
 
@@ -53,8 +53,8 @@ def ours(*, model: str, data: str, problems: int, n: int, dtype: str, threads: i
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_model
 
-    set_threads(threads)
-    network, tokenizer = load_model(model, dtype=getattr(torch, dtype)), load_tokenizer(Path(model))
+    network = load_model(model, device=set_up(device, threads), dtype=getattr(torch, dtype))
+    tokenizer = load_tokenizer(Path(model))
     groups = candidates_of(data, problems, n)
 
     def work() -> dict[str, Any]:
@@ -64,15 +64,16 @@ def ours(*, model: str, data: str, problems: int, n: int, dtype: str, threads: i
     return work
 
 
-def theirs(*, model: str, data: str, problems: int, n: int, rows: int, dtype: str, threads: int) -> Work:
+def theirs(*, model: str, data: str, problems: int, n: int, rows: int, dtype: str, device: str,
+           threads: int) -> Work:  # fmt: skip
     """transformers, `rows` templates at a time."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from mathref.prompts import VERDICTS, evaluator_prompt
 
-    set_threads(threads)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+    place = set_up(device, threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).to(place).eval()
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     words = [tokenizer.encode(word, add_special_tokens=False) for word in VERDICTS]
@@ -88,7 +89,7 @@ def theirs(*, model: str, data: str, problems: int, n: int, rows: int, dtype: st
             found: list[float] = []
             for first in range(0, n, rows):
                 prompts = [evaluator_prompt(problem, text) for text in texts[first : first + rows]]
-                batch = tokenizer(prompts, return_tensors="pt", padding=True)
+                batch = tokenizer(prompts, return_tensors="pt", padding=True).to(place)
                 last = network(**batch, logits_to_keep=1).logits[:, -1].float()  # (B, V)
                 found += (last[:, correct] - last[:, incorrect]).tolist()
             odds.append(found)
@@ -113,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         for a, b in zip(mine, others, strict=True)
     )
     require_agreement("log-odds of the same candidates", difference, ROUNDING[args.dtype])
-    print(f"{args.dtype}, {args.problems} problems, {args.candidates} candidates each")
+    print(f"{common['device']}, {args.dtype}, {args.problems} problems, {args.candidates} candidates each")
     write_figures(args.json, compare_each(us, peers, unit="candidates/s"))
     return 0
 

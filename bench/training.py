@@ -24,7 +24,7 @@ from pairing import (  # noqa: E402
     interleave,
     parser,
     require_agreement,
-    set_threads,
+    set_up,
     shared_options,
     write_figures,
 )  # fmt: skip
@@ -46,15 +46,14 @@ def examples_of(model: str, data: str, n: int) -> list[Any]:
 
 
 def ours(*, model: str, data: str, batch_size: int, steps: int, tokens_per_batch: int, dtype: str,
-         threads: int) -> Work:  # fmt: skip
+         device: str, threads: int) -> Work:  # fmt: skip
     """mathref.trainer's step."""
     import torch
 
     from mathref.trainer import SolutionLikelihood, TrainConfig, make_optimizer, optimise_step
     from mathref.weights import load_model
 
-    set_threads(threads)
-    network = load_model(model, dtype=torch.float32)
+    network = load_model(model, device=set_up(device, threads), dtype=torch.float32)
     config = TrainConfig(
         steps=1, batch_size=batch_size, lr=LR, dtype=getattr(torch, dtype), tokens_per_batch=tokens_per_batch
     )
@@ -72,13 +71,14 @@ def ours(*, model: str, data: str, batch_size: int, steps: int, tokens_per_batch
     return work
 
 
-def theirs(*, model: str, data: str, batch_size: int, steps: int, dtype: str, threads: int) -> Work:
+def theirs(*, model: str, data: str, batch_size: int, steps: int, dtype: str, device: str,
+           threads: int) -> Work:  # fmt: skip
     """One padded batch a step through transformers."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    set_threads(threads)
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).train()
+    place = set_up(device, threads)
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).to(place).train()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
@@ -96,7 +96,8 @@ def theirs(*, model: str, data: str, batch_size: int, steps: int, dtype: str, th
                 ids[row, : len(e.ids)] = torch.tensor(e.ids)
                 labels[row, e.n_prompt : len(e.ids)] = torch.tensor(e.ids[e.n_prompt :])
                 attended[row, : len(e.ids)] = 1
-            with torch.autocast("cpu", dtype=getattr(torch, dtype), enabled=dtype != "float32"):
+            ids, labels, attended = (tensor.to(place) for tensor in (ids, labels, attended))
+            with torch.autocast(place.type, dtype=getattr(torch, dtype), enabled=dtype != "float32"):
                 loss = network(input_ids=ids, attention_mask=attended, labels=labels).loss
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -121,7 +122,10 @@ def main(argv: list[str] | None = None) -> int:
     (loss, norm), (loss_2, norm_2) = us.rounds[0]["log"][0], peer.rounds[0]["log"][0]
     print(f"first step: loss {loss:.5f} and {loss_2:.5f}, gradient norm {norm:.4f} and {norm_2:.4f}")
     require_agreement("relative, loss", abs(loss - loss_2) / loss, 0.02)
-    print(f"{args.dtype}, {args.steps} steps of {args.batch_size} examples a round; target tokens")
+    print(
+        f"{common['device']}, {args.dtype}, {args.steps} steps of {args.batch_size} examples a round; "
+        "target tokens"
+    )
     write_figures(args.json, {"loss": [loss, loss_2], "norm": [norm, norm_2], **compare(us, peer)})
     return 0
 
