@@ -6,7 +6,8 @@ checkpoint names are honoured (generation_config.json, config.json, then the tok
 appends the first. Whether a sequence starts with BOS is what add_bos_token of tokenizer_config.json says, and
 without it what the tokenizer itself would do. In text for a sentencepiece model, "</s>" is four characters
 and not the control token; a tokenizer.json decides for itself. Tokens that were added to either, such as
-"<|im_end|>", are recognised in text.
+"<|im_end|>", are recognised in text. A sentencepiece model that came without tokenizer_config.json is saved
+with one, so that other programs see the same ids.
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ class SentencePieceTokenizer:
         self.vocab_size = max(self.processor.vocab_size(), *(id + 1 for id, _ in self.added.values()), 0)
         self.bos_id = bos if bos >= 0 and starts else None
         self.eos_ids = _all_eos_ids(settings, eos if eos >= 0 else None, source)
-        self._files = {SENTENCEPIECE: model, **_companions(source)}
+        described = {"tokenizer_config.json": _description(self, settings), **_companions(source)}
+        self._files = {SENTENCEPIECE: model, **described}
 
     def encode(self, text: str) -> list[int]:
         text = _valid(text)
@@ -152,6 +154,34 @@ def _added_tokens(
         for text, (id, special) in found.items()
         if id >= n_pieces or processor.id_to_piece(id) != text
     }
+
+
+def _description(tokenizer: SentencePieceTokenizer, settings: dict[str, dict[str, Any]]) -> bytes:
+    """A tokenizer_config.json with which transformers, and vLLM through it, give the ids of a bare model.
+
+    Without one they start no sequence with BOS and put a blank in front of a text, or not, by the family's
+    habit instead of the model's. Every family of mathref that has a sentencepiece model has a BPE one, which
+    LlamaTokenizer reads.
+    """
+    processor = tokenizer.processor
+    named = {"bos": processor.bos_id(), "eos": processor.eos_id(), "unk": processor.unk_id()}
+    tokens = {
+        f"{name}_token": _special_text(settings, f"{name}_token")
+        or (processor.id_to_piece(id) if id >= 0 else None)
+        for name, id in named.items()
+    }
+    config = {
+        "tokenizer_class": "LlamaTokenizer",
+        **tokens,
+        "add_bos_token": tokenizer.bos_id is not None,
+        "add_eos_token": False,
+        "add_prefix_space": processor.id_to_piece(processor.encode("a")[0]).startswith("\u2581"),
+        "legacy": False,
+        "clean_up_tokenization_spaces": False,
+        # "</s>" in a text is four characters; a token that was added, special or not, is recognised.
+        "split_special_tokens": not tokenizer.added,
+    }
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 class JsonTokenizer:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import torch
 
+from mathref.data import load_problems
 from mathref.model import ModelConfig, Transformer
-from mathref.prompts import generator_prompt
+from mathref.problems import generate
+from mathref.prompts import few_shot_prompt, generator_prompt
+from mathref.runs import ASSETS, SHIPPED
 from mathref.sampler import sample
-from mathref.tokenizer import load_tokenizer
+from mathref.tokenizer import SentencePieceTokenizer, load_tokenizer
 from mathref.weights import config_to_hf, load_model, save_model
 
 transformers = pytest.importorskip("transformers", reason="needs transformers (requirements-dev.txt)")
@@ -136,6 +142,81 @@ def test_stretched_positions_of_theirs_are_refused(tmp_path: Path) -> None:
     their_model(shape("grouped"), rope_parameters=scaled).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="dynamic"):
         load_model(tmp_path)
+
+
+# ---- the tokenizer beside our checkpoints ----------------------------------------------------------------
+
+# Control tokens written out, blanks at the edges, the blank's own sign, other scripts, characters of bytes.
+ODD = ["", " ", " two  blanks ", "\n", "\u2581a \u2581", "<s>a</s> <unk> <0x41>", "naïve — 你好 e\u0301 🙂",
+       "\u00a0\u200b\ufeff", "\x00\t\r\n", "1,234.50", "\U0010ffff", "İ ﬁ ½"]  # fmt: skip
+
+
+def assert_same_ids(folder: Path, ours: SentencePieceTokenizer, texts: list[str]) -> None:
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    bos = [] if ours.bos_id is None else [ours.bos_id]
+    for text in texts:
+        ids = ours.encode(text)
+        assert theirs(text)["input_ids"] == bos + ids, text
+        assert theirs.decode([*bos, *ids, ours.eos_ids[0]], skip_special_tokens=True) == ours.decode(ids), (
+            text
+        )
+    assert (theirs.bos_token_id, theirs.eos_token_id) == (ours.bos_id, ours.eos_ids[0])
+
+
+@pytest.mark.parametrize("kind", ["shipped", "saved"])
+@pytest.mark.parametrize("name", SHIPPED)
+def test_they_read_the_texts_of_a_shipped_base_as_we_do(name: str, kind: str, tmp_path: Path) -> None:
+    """BOS included: they left it out once, since no tokenizer_config.json told them of it."""
+    problems = generate("test")
+    texts = ODD + [generator_prompt(p.problem) for p in problems] + [f" {p.detailed}" for p in problems[:100]]
+    letters = random.Random(0)
+    texts += ["".join(letters.choices("ab 0\n\u2581<s>/\\{}π🙂é\t.", k=20)) for _ in range(300)]
+    ours = SentencePieceTokenizer((ASSETS / name / "tokenizer.model").read_bytes())
+    folder = ASSETS / name
+    if kind == "saved":
+        folder = tmp_path
+        (folder / "config.json").write_bytes((ASSETS / name / "config.json").read_bytes())
+        ours.save(folder)
+    assert_same_ids(folder, ours, texts)
+
+
+@pytest.mark.parametrize("settings", [dict(bos_id=-1, eos_id=1), dict(bos_piece="<bos>", eos_piece="<eos>"),
+                                      dict(add_dummy_prefix=True)], ids=str)  # fmt: skip
+def test_they_read_a_bare_sentencepiece_model_as_we_do(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Without BOS, with other names of the special tokens, with a blank in front of every text."""
+    model = io.BytesIO()
+    defaults = dict(unk_id=0, bos_id=1, eos_id=2, add_dummy_prefix=False, remove_extra_whitespaces=False)
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(f"{p.problem} {p.detailed}" for p in generate("test")), model_writer=model,
+        model_type="bpe", vocab_size=600, byte_fallback=True, normalization_rule_name="identity",
+        num_threads=1, minloglevel=2, **{**defaults, **settings},
+    )  # fmt: skip
+    ours = SentencePieceTokenizer(model.getvalue())
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    ours.save(tmp_path)
+    texts = [generator_prompt(p.problem) for p in generate("test")[:100]] + ODD
+    if settings.get("add_dummy_prefix"):  # to a text that begins with a blank they add no other one
+        texts = [text for text in texts if text and text[0] not in " \u2581"]
+    assert_same_ids(tmp_path, ours, texts)
+
+
+def test_they_write_our_greedy_text_from_a_saved_folder(tmp_path: Path) -> None:
+    """Text in, text out: their tokenizer and generate on a folder of ours, against our sampler."""
+    model, tokenizer = load_model(ASSETS / "tiny"), load_tokenizer(ASSETS / "tiny")
+    save_model(model, tmp_path)
+    tokenizer.save(tmp_path)
+    problems, shots = generate("test", 12), load_problems("builtin").problems[:2]
+    prompts = [few_shot_prompt(shots, p.problem) for p in problems[:6]]
+    prompts += [generator_prompt(p.problem) for p in problems[6:]]
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    for prompt, (ours,) in zip(
+        prompts, sample(model, tokenizer, prompts, n=1, temperature=0, max_new_tokens=50), strict=True
+    ):
+        inputs = their_tokenizer(prompt, return_tensors="pt")
+        written = theirs.generate(**inputs, max_new_tokens=50, do_sample=False, pad_token_id=0)
+        text = their_tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert text == ours.text, prompt
 
 
 # ---- a real checkpoint -------------------------------------------------------------------------------
