@@ -5,7 +5,7 @@ Choices: few-shot examples are drawn with --seed from the training side (--shots
 that are evaluated; prompt and stop strings are the same with and without examples [P]. A killed run
 continues with the same command, problem by problem, and its file is then byte for byte that of an
 undisturbed run: problems are batched in fixed groups, and a sample depends on (seed, problem id, sample
-index) alone.
+index) alone. With --server another engine writes the solutions (docs/ENGINES.md); all else stays the same.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import random
+import re
 import sys
 import time
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mathref import __version__
 from mathref.files import digest_text
@@ -34,10 +37,23 @@ from mathref.runs import (
 )
 
 if TYPE_CHECKING:
+    from mathref.candidates import Drawn
     from mathref.data import Problem
+    from mathref.decoding import SampleConfig
 
 DEFAULT_MODEL = "runs/ssft"
 DEFAULTS = {"n": 64, "temperature": 0.9, "top_p": 0.95, "top_k": 0, "max_new_tokens": 256, "seed": 0}
+LOCAL_FLAGS = ("batch_rows", "device", "dtype")
+SERVER_FLAGS = ("api_key_env", "samples_per_request", "concurrency", "timeout", "retries", "no_logprobs")
+
+
+class Engine(NamedTuple):
+    """What writes the solutions: its entries in the meta line, and how it draws the problems not done yet."""
+
+    title: str
+    model: dict[str, Any]
+    settings: dict[str, Any]
+    draw: Callable[[Collection[str]], Iterable[Drawn]]
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -48,9 +64,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("what to solve, and with which model").add_argument
     add(
         "--model",
-        default=DEFAULT_MODEL,
         metavar="DIR",
-        help="tiny, small (shipped), a model folder, or owner/name",
+        help="tiny, small (shipped), a model folder, or owner/name; with --server: its name there "
+        f"(default: {DEFAULT_MODEL}; with --server: the only one there)",
     )
     add("--data", default="builtin", metavar="FILE", help="builtin, or a file or folder of problems")
     add("--split", default="test", choices=["test", "validation", "train"], help="of the built-in problems")
@@ -82,8 +98,28 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--batch-rows", type=int, default=256, help="samples decoded side by side")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    add = parser.add_argument_group("another engine, through the OpenAI completions protocol").add_argument
+    add(
+        "--server",
+        metavar="URL",
+        help="ask this server, such as http://localhost:8000, instead of sampling here",
+    )
+    add("--api-key-env", default="OPENAI_API_KEY", metavar="NAME", help="environment variable with its key")
+    add("--samples-per-request", type=int, default=1, metavar="N", help="more: one prompt read for N samples")
+    add("--concurrency", type=int, default=16, metavar="N", help="requests underway at a time")
+    add("--timeout", type=float, default=600.0, metavar="SECONDS", help="longest wait for an answer")
+    add("--retries", type=int, default=5, metavar="N", help="further tries where a fault may pass")
+    add(
+        "--no-logprobs",
+        action="store_true",
+        help="do not ask for log-probabilities, which some servers refuse",
+    )
     parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
+    for name in LOCAL_FLAGS if args.server else SERVER_FLAGS:
+        if getattr(args, name) != parser.get_default(name):
+            flag, side = name.replace("_", "-"), "without" if args.server else "with"
+            raise ValueError(f"--{flag} means something {side} --server only; leave it out")
     if args.greedy:
         if args.n not in (1, DEFAULTS["n"]):
             raise ValueError(
@@ -98,7 +134,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 def default_out(args: argparse.Namespace, model_name: str) -> Path:
     """A file name that tells runs of different options apart; options at their defaults are not in it."""
-    parts = [model_name, args.split if args.data == "builtin" else Path(args.data).name.split(".")[0]]
+    served = (
+        re.sub(r"[^\w.+-]", "-", Path(model_name).name) + "-served"
+    )  # beside the local file of the same name
+    parts = [
+        served if args.server else model_name,
+        args.split if args.data == "builtin" else Path(args.data).name.split(".")[0],
+    ]
     if args.few_shot:
         shots = args.style if args.shots == "builtin" else Path(args.shots).name.split(".")[0]
         parts.append(f"{args.few_shot}shot-{shots}")
@@ -136,17 +178,10 @@ def draw_shots(args: argparse.Namespace, problems: list[Problem]) -> list[Proble
     return random.Random(args.seed).sample(pool, args.few_shot)
 
 
-def describe(
-    args: argparse.Namespace, folder: Path, problems: list[Problem], shots: list[Problem]
-) -> dict[str, Any]:
-    """Model, data and examples for the meta line: two runs with equal meta lines write equal files."""
-    from mathref.weights import model_digest
-
+def describe(args: argparse.Namespace, problems: list[Problem], shots: list[Problem]) -> dict[str, Any]:
+    """Data and examples for the meta line: two runs with equal meta lines write equal files."""
     builtin = args.data == "builtin"
     return {
-        "mathref": __version__,
-        "model": name_of(folder),
-        "model_digest": model_digest(folder),
         "data": "builtin" if builtin else Path(args.data).name,
         "split": args.split if builtin else None,
         "data_digest": digest([[p.id, p.problem, p.answer] for p in problems]),
@@ -156,7 +191,73 @@ def describe(
     }
 
 
-def report(path: Path, seconds: float, tokens: int) -> None:
+def local_engine(
+    args: argparse.Namespace, config: SampleConfig, problems: list[Problem], prompts: list[str]
+) -> Engine:
+    """The sampler here, with a model folder."""
+    from mathref import memory
+    from mathref.candidates import in_groups
+    from mathref.sampler import encode_prompts, problems_per_group, sample
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_config, load_model, model_digest
+
+    folder = resolve_model(args.model)
+    device = pick_device(args.device)
+    dtype = pick_dtype(args.dtype, device)
+    tokenizer, model_config = load_tokenizer(folder), load_config(folder)
+    # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
+    encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
+    if tight := memory.check(memory.of_sampling(model_config, config, encoded, device, dtype), device):
+        print(tight, file=sys.stderr)
+    model = load_model(folder, device=device, dtype=dtype)
+    sample_batch = functools.partial(sample, model, tokenizer, **vars(config))
+    made_of = model_digest(folder)
+    return Engine(
+        f"{folder} ({made_of})",
+        {"model": name_of(folder), "model_digest": made_of},
+        {"device": device.type, "dtype": str(dtype).removeprefix("torch.")},
+        lambda done: in_groups(done, problems, prompts, sample_batch, problems_per_group(config)),
+    )
+
+
+def served_engine(
+    args: argparse.Namespace, config: SampleConfig, problems: list[Problem], prompts: list[str]
+) -> Engine:
+    """A server that speaks the completions protocol."""
+    from mathref.server import Client, base_url
+
+    key = os.environ.get(args.api_key_env, "").strip()
+    if not key and args.api_key_env not in ("", "OPENAI_API_KEY"):
+        raise ValueError(
+            f"--api-key-env {args.api_key_env}: there is no such environment variable, or no key in it"
+        )
+    client = Client(
+        base_url(args.server),
+        key or None,
+        samples_per_request=args.samples_per_request,
+        concurrency=args.concurrency,
+        timeout_s=args.timeout,
+        retries=args.retries,
+        logprobs=not args.no_logprobs,
+    )
+    model = args.model or client.only_model()
+
+    def draw(done: Collection[str]) -> Iterable[Drawn]:
+        missing = [(p, prompt) for p, prompt in zip(problems, prompts, strict=True) if p.id not in done]
+        answers = client.draw(model, config, [(p.id, prompt) for p, prompt in missing])
+        for (problem, _), completions in zip(missing, answers, strict=True):
+            yield [(problem, completions)]
+
+    settings = {"server": client.url, "samples_per_request": client.samples_per_request}
+    return Engine(
+        f"{model} at {client.url}",
+        {"model": model, "model_digest": None},
+        settings | {"logprobs": client.logprobs},
+        draw,
+    )
+
+
+def report(path: Path, seconds: float, tokens: int, n_new: int) -> None:
     """Say what was written, the quick figures, and what comes next."""
     from mathref.data import read_samples
 
@@ -169,11 +270,9 @@ def report(path: Path, seconds: float, tokens: int) -> None:
             [s.answer is None for s in samples],
         )
     )
-    speed = (
-        f"{tokens:,} tokens in {seconds:.0f} s, {tokens / seconds:,.0f} a second"
-        if tokens
-        else "nothing to do"
-    )
+    speed = f"{tokens:,} tokens in {seconds:.0f} s, {tokens / seconds:,.0f} a second"
+    if not tokens:
+        speed = f"{n_new} problems in {seconds:.0f} s" if n_new else "nothing to do"
     print(f"{path}: {len(samples):,} samples ({speed})")
     print(f"correct {right:.1f}%, cut off by the length limit {cut:.1f}%, without an answer {mute:.1f}%")
     print(f"next: {spelled('evaluate.py')} {path}")
@@ -182,24 +281,21 @@ def report(path: Path, seconds: float, tokens: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parse_args(argv)
-    if args.model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).exists():
-        raise FileNotFoundError(
-            f"{DEFAULT_MODEL} is not there yet: make it with `{spelled('train.py')} --stage ssft`, or sample "
-            f"a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
-        )
-    from mathref import memory
+    if not args.server:
+        args.model = args.model or DEFAULT_MODEL
+        if args.model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).exists():
+            raise FileNotFoundError(
+                f"{DEFAULT_MODEL} is not there yet: make it with `{spelled('train.py')} --stage ssft`, or "
+                f"sample a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
+            )
     from mathref.candidates import write_samples
-    from mathref.choosing import SampleConfig
     from mathref.data import SamplesFile, load_problems
+    from mathref.decoding import SampleConfig
     from mathref.problems import select_families
     from mathref.prompts import STOP, few_shot_prompt
-    from mathref.sampler import encode_prompts, problems_per_group, sample
-    from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_config, load_model
 
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
     config = SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
-    folder = resolve_model(args.model)
     families = select_families(args.families, args.exclude_families)
     loaded = load_problems(args.data, split=args.split, families=families)
     if loaded.format == "samples":
@@ -211,26 +307,21 @@ def main(argv: list[str] | None = None) -> int:
     problems = loaded.problems[: args.limit or None]
     shots = draw_shots(args, problems)
     prompts = [few_shot_prompt(shots, p.problem) for p in problems]
-    device = pick_device(args.device)
-    dtype = pick_dtype(args.dtype, device)
-    tokenizer, model_config = load_tokenizer(folder), load_config(folder)
-    # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
-    encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
-    if tight := memory.check(memory.of_sampling(model_config, config, encoded, device, dtype), device):
-        print(tight, file=sys.stderr)
-    model = load_model(folder, device=device, dtype=dtype)
-    meta = describe(args, folder, problems, shots) | decoding
+    engine = (served_engine if args.server else local_engine)(args, config, problems, prompts)
+    meta = {"mathref": __version__} | engine.model | describe(args, problems, shots) | decoding
+    if args.server:
+        del meta["batch_rows"]
     if families is not None:  # only then, so that files made before the flag keep their meta line
         meta["families"] = list(families)
-    meta |= {"stop": list(STOP), "device": device.type, "dtype": str(dtype).removeprefix("torch.")}
-    out = default_out(args, name_of(folder)) if args.out == "auto" else Path(args.out)
+    meta |= {"stop": list(STOP)} | engine.settings
+    out = default_out(args, engine.model["model"]) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()
-    sample_batch = functools.partial(sample, model, tokenizer, stop=STOP, **decoding)
     with SamplesFile(out, meta, overwrite=args.overwrite) as file:
         source = f"built-in {args.split}" if args.data == "builtin" else f"{args.data}, {loaded.format}"
-        print(f"{folder} ({meta['model_digest']}) on {len(problems)} problems ({source})", file=sys.stderr)
-        tokens = write_samples(file, problems, prompts, sample_batch, problems_per_group(config))
-    report(out, time.perf_counter() - start, tokens)
+        print(f"{engine.title} on {len(problems)} problems ({source})", file=sys.stderr)
+        n_new = sum(p.id not in file.done for p in problems)
+        tokens = write_samples(file, problems, engine.draw(file.done))
+    report(out, time.perf_counter() - start, tokens, n_new)
     return 0
 
 

@@ -312,8 +312,8 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     if args.samples:
         return args.samples
     from mathref.candidates import draw_candidates
-    from mathref.choosing import SampleConfig
     from mathref.data import training_data
+    from mathref.decoding import SampleConfig
     from mathref.problems import select_families
 
     families = select_families(args.families, args.exclude_families)

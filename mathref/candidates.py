@@ -11,7 +11,8 @@ limit are left out (they are wrong by form alone), and reference solutions, whos
 away, never come in. `parity` measures what is left.
 
 Files grow problem by problem (data.SamplesFile): a killed run goes on with the next problem, and its file is
-then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems.
+then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems. Who
+draws is another matter: the sampler here or a server, and the latter works without torch.
 """
 
 from __future__ import annotations
@@ -20,67 +21,81 @@ import functools
 import json
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from mathref import __version__
 from mathref.calibration import auc
-from mathref.choosing import SampleConfig
 from mathref.data import Problem, Sample, SampledProblem, SamplesFile
+from mathref.decoding import SampleConfig, Written
 from mathref.files import digest_text
 from mathref.grader import extract_answer, is_equivalent
 from mathref.prompts import generator_prompt
-from mathref.sampler import Completion, encode_prompts, problems_per_group, sample
-from mathref.tokenizer import load_tokenizer
-from mathref.weights import load_model, model_digest
+
+if TYPE_CHECKING:
+    import torch
 
 # ---- Drawing -----------------------------------------------------------------------------------------
 
 
-def grade_completions(problem: Problem, completions: Sequence[Completion]) -> SampledProblem:
+def grade_completions(problem: Problem, completions: Sequence[Written]) -> SampledProblem:
     """Extract and judge the answers of one problem's completions; each distinct answer is judged once."""
     answers = [extract_answer(c.text) for c in completions]
     verdict = {answer: is_equivalent(answer, problem.answer) for answer in dict.fromkeys(answers)}
     samples = tuple(
-        Sample(c.text.strip(), a, verdict[a], round(c.logprob, 4), len(c.token_ids), c.finish_reason)
-        for c, a in zip(completions, answers, strict=True)
+        Sample(
+            c.text.strip(),
+            answer,
+            verdict[answer],
+            None if c.logprob is None else round(c.logprob, 4),
+            c.n_tokens,
+            c.finish_reason,
+        )
+        for c, answer in zip(completions, answers, strict=True)
     )
     p = problem
     return SampledProblem(p.id, p.problem, p.answer, samples, level=p.level, subject=p.subject)
 
 
-def write_samples(
-    file: SamplesFile,
+Drawn = list[tuple[Problem, Sequence[Written]]]  # problems with their completions
+
+
+def in_groups(
+    done: Collection[str],
     problems: Sequence[Problem],
     prompts: Sequence[str],
-    sample_batch: Callable[..., list[list[Completion]]],
+    sample_batch: Callable[..., list[list[Written]]],
     group: int,
-) -> int:
-    """Sample what `file` does not hold yet, `group` problems at a time; returns the number of tokens written.
+) -> Iterator[Drawn]:
+    """Sample the problems whose ids are not `done`, `group` problems at a time.
 
     Groups are cut from the whole list, never from what is left: so a resumed run decodes the same batches
     as an undisturbed one, and its numbers agree to the last bit.
     """
+    for first in range(0, len(problems), group):
+        batch = problems[first : first + group]
+        if all(p.id in done for p in batch):
+            continue
+        completions = sample_batch(prompts[first : first + group], ids=[p.id for p in batch])
+        yield [(p, found) for p, found in zip(batch, completions, strict=True) if p.id not in done]
+
+
+def write_samples(file: SamplesFile, problems: Sequence[Problem], batches: Iterable[Drawn]) -> int:
+    """Grade and append what an engine draws of `problems`, as it comes; returns the tokens written."""
     tokens, start = 0, time.perf_counter()
     done = sum(problem.id in file.done for problem in problems)
-    bar = tqdm(total=len(problems), initial=done, unit="problem", desc="sampling", disable=None)
-    with bar:
-        for first in range(0, len(problems), group):
-            batch = slice(first, first + group)
-            missing = [p.id not in file.done for p in problems[batch]]
-            if not any(missing):
-                continue
-            completions = sample_batch(prompts[batch], ids=[p.id for p in problems[batch]])
-            graded = [grade_completions(p, c) for p, c in zip(problems[batch], completions, strict=True)]
-            file.append([g for g, new in zip(graded, missing, strict=True) if new])
-            tokens += sum(len(c.token_ids) for found in completions for c in found)
-            bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
-            bar.update(sum(missing))
+    with tqdm(total=len(problems), initial=done, unit="problem", desc="sampling", disable=None) as bar:
+        for batch in batches:
+            file.append([grade_completions(problem, completions) for problem, completions in batch])
+            tokens += sum(c.n_tokens or 0 for _, completions in batch for c in completions)
+            if tokens:
+                bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
+            bar.update(len(batch))
     return tokens
 
 
@@ -92,6 +107,10 @@ def draw_candidates(
     Returns the number of tokens written; 0 where the file was complete. Raises ValueError where `path` holds
     samples of another run.
     """
+    from mathref.sampler import encode_prompts, problems_per_group, sample
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_model, model_digest
+
     asked = [[p.id, p.problem, p.answer] for p in problems]
     meta = {
         "mathref": __version__,
@@ -111,7 +130,8 @@ def draw_candidates(
             tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len
         )  # refuses early
         draw = functools.partial(sample, model, tokenizer, **vars(config))
-        return write_samples(file, problems, prompts, draw, problems_per_group(config))
+        groups = in_groups(file.done, problems, prompts, draw, problems_per_group(config))
+        return write_samples(file, problems, groups)
 
 
 # ---- The evaluator's training examples ---------------------------------------------------------------

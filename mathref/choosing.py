@@ -1,55 +1,19 @@
 """Which token comes next: greedy, temperature, top-k and nucleus sampling, each sample with its own numbers.
 
 Paper: section 5, the greedy solution behind Pass@1 and N = 64 nucleus samples (top-p 0.95 [Q]).
-Choices: temperature is 0.9 by default [Q], the length limit 256 tokens [P]: both are arguments. Temperature
-comes first, then top-k, then top-p on what top-k left. All random numbers of a completion come from one
-generator per (seed, problem id, sample index) [P]: it depends on nothing else.
+Choices: temperature comes first, then top-k, then top-p on what top-k left. All random numbers of a
+completion come from one generator with the seed of that sample (decoding.py) [P]: it depends on nothing else.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from dataclasses import dataclass
-
 import torch
+
+from mathref.decoding import SampleConfig, sample_seed
 
 # Most probable tokens looked at before a full sort: the first ones hold the nucleus of nearly every row, the
 # others that of a row in doubt. A sort of 50,000 logits takes as long as a tenth of a small model.
 PREFIXES = (64, 1024)
-
-
-@dataclass(frozen=True)
-class SampleConfig:
-    """Decoding options, checked once."""
-
-    n: int = 64  # completions per prompt
-    temperature: float = 0.9  # 0: greedy
-    top_p: float = 0.95  # nucleus mass, 1: off
-    top_k: int = 0  # most probable tokens kept, 0: off
-    max_new_tokens: int = 256
-    seed: int = 0
-    stop: tuple[str, ...] = ()  # strings that end a completion
-    batch_rows: int = 256  # completions decoded side by side; equal beginnings are one row
-
-    def __post_init__(self) -> None:
-        bounds = [
-            ("n", self.n >= 1, "at least 1"),
-            ("temperature", 0 <= self.temperature < math.inf, "0 (greedy) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (off)"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("stop", all(self.stop), "without empty strings"),
-            ("batch_rows", self.batch_rows >= 1, "at least 1"),
-        ]
-        for name, holds, allowed in bounds:
-            if not holds:
-                raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
-
-    @property
-    def n_distinct(self) -> int:
-        """How many completions of a prompt have to be decoded: greedy ones are all equal."""
-        return 1 if self.temperature == 0 else self.n
 
 
 def row_uniforms(seed: int, problem_id: str, samples: range, length: int) -> torch.Tensor:
@@ -59,8 +23,7 @@ def row_uniforms(seed: int, problem_id: str, samples: range, length: int) -> tor
     """
     rows = []
     for i in samples:
-        digest = hashlib.sha256(f"{seed}\0{i}\0{problem_id}".encode("utf-8", "surrogatepass")).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        generator = torch.Generator().manual_seed(sample_seed(seed, problem_id, i))
         rows.append(torch.rand(length, generator=generator))
     return torch.stack(rows)
 

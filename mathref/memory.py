@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from mathref.choosing import SampleConfig
 from mathref.config import ModelConfig
+from mathref.decoding import SampleConfig
 from mathref.weights import without_weights
 
 LARGE_SHARE = 0.7  # of the free memory: worth a line, since activations come on top

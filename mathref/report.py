@@ -195,10 +195,10 @@ def score(
 def _join_key(scored: Scored) -> Hashable:
     """What a greedy file and a samples file must share to be one system; None where the file does not say."""
     meta = scored.meta
-    if not meta.get("model_digest"):
+    if not (meta.get("model_digest") or meta.get("server")):  # a server's model is known by name and address
         return None
-    prompt = tuple(str(meta.get(name)) for name in ("model_digest", "few_shot", "style", "shots"))
-    return (*prompt, same_problems_key(scored.problems))
+    of = ("model_digest", "few_shot", "style", "shots", *(("server", "model") if meta.get("server") else ()))
+    return (*(str(meta.get(name)) for name in of), same_problems_key(scored.problems))
 
 
 def same_problems_key(problems: Sequence[SampledProblem]) -> Hashable:

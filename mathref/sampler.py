@@ -29,7 +29,8 @@ from typing import Literal
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from mathref.choosing import SampleConfig, choose, row_uniforms
+from mathref.choosing import choose, row_uniforms
+from mathref.decoding import SampleConfig, before_stop
 from mathref.kv_cache import KVCache
 from mathref.model import Transformer
 from mathref.tokenizer import Tokenizer, check_fits
@@ -47,6 +48,10 @@ class Completion:
     token_ids: tuple[int, ...]
     logprob: float
     finish_reason: Literal["stop", "length"]
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.token_ids)
 
 
 # ---- stop strings ------------------------------------------------------------------------------------
@@ -224,10 +229,10 @@ def _completion(
 ) -> Completion:
     """Turn one row's tokens into a record: EOS is no text, and the text ends before the first stop string."""
     ended_by_eos = token_ids[-1] in tokenizer.eos_ids
-    text = tokenizer.decode(token_ids[:-1] if ended_by_eos else token_ids)
-    cuts = [at for string in stop if (at := text.find(string)) >= 0]
-    reason = "stop" if stopped or cuts else "length"
-    return Completion(text[: min(cuts)] if cuts else text, tuple(token_ids), logprob, reason)
+    written = tokenizer.decode(token_ids[:-1] if ended_by_eos else token_ids)
+    text = before_stop(written, stop)
+    reason = "stop" if stopped or len(text) < len(written) else "length"
+    return Completion(text, tuple(token_ids), logprob, reason)
 
 
 # ---- the public function -----------------------------------------------------------------------------

@@ -55,7 +55,8 @@ def test_flags_in_documents_exist():
     import sys
 
     helps = {}
-    pages = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "ADAPTERS.md"))
+    names = ("RESULTS.md", "ADAPTERS.md", "ENGINES.md")
+    pages = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in names)
     for document in (README, WALKTHROUGH, *pages):
         for script, rest in re.findall(r"python3? (\w+\.py)([^\n`|]*)", document):
             if script not in helps:
