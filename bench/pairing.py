@@ -164,11 +164,12 @@ def compare(
     """
     ratios = [a / b for a, b in zip(ours.rates, peer.rates, strict=True)]
     figures: dict[str, Any] = {"ratio": ratios}
+    digits = 0 if min(ours.rates + peer.rates) >= 100 else 2
     for side in (ours, peer):
         peak = memory(side.rounds)
         percent = None if ceiling is None else 100 * statistics.median(side.rates) / ceiling
         share = "" if percent is None else f", {percent:.0f}% of the ceiling"
-        print(f"  {side.name:40s} {spread(side.rates, 0)} {unit}{share}, {memory_line(peak)}")
+        print(f"  {side.name:40s} {spread(side.rates, digits)} {unit}{share}, {memory_line(peak)}")
         figures[side.name] = {"rates": side.rates, **peak}
     print(f"  ratio {spread(ratios)}, median (smallest-largest) of {len(ratios)} rounds", flush=True)
     return figures

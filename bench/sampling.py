@@ -36,9 +36,6 @@ from mathref.runs import run_command  # noqa: E402
 
 # Nats a token that the sides may differ by: a logit of 20 in bfloat16 is rounded to eighths.
 A_TOKEN = {"float32": 1e-3, "bfloat16": 0.25}
-    "float32": 1e-3,
-    "bfloat16": 0.05,
-}  # nats that the sides may differ by, a token: bfloat16 has 8 bits
 
 
 def prompts_of(data: str, problems: int) -> list[str]:
