@@ -50,10 +50,14 @@ class Study:
         return report.score(str(path), *read_samples(path)) if path.exists() else None
 
     def per_seed(self, name: str, metric: str) -> list[Values]:
-        """The values of a metric for every seed that has the file; the greedy file is found by its name."""
+        """The values of a metric for every seed that has the file; the greedy file is found by its name.
+
+        A file that is still being written, shorter than another seed's, is left out.
+        """
         file = f"{name}-greedy" if metric == "Pass@1" else name
-        found = [self.scored(file, seed) for seed in range(self.seeds)]
-        return [s.values[metric] for s in found if s is not None and metric in s.values]
+        scored = [self.scored(file, seed) for seed in range(self.seeds)]
+        found = [s.values[metric] for s in scored if s is not None and metric in s.values]
+        return [values for values in found if len(values) == max(map(len, found))]
 
     def values(self, name: str, metric: str) -> Values | None:
         """The mean over seeds of every problem's value; None where nothing was measured."""

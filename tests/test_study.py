@@ -150,6 +150,14 @@ def test_values_are_means_over_seeds_and_tables_show_their_spread(tmp_path):
     assert found.cell("absent", "Maj1@3") == "" and found.values("absent", "Maj1@3") is None
 
 
+def test_a_file_that_is_still_growing_does_not_count_yet(tmp_path):
+    """The tables of a study under way ended in a traceback where one seed's file was half written."""
+    samples_file(tmp_path / "seed0" / "x.jsonl", {"a": [True, True, False]})
+    samples_file(tmp_path / "seed1" / "x.jsonl", {"a": [True, False, True], "b": [True, True, True]})
+    found = findings.Study(tmp_path, 2, ("tiny", "small"), 3)
+    assert found.values("x", "Maj1@3") == [1.0, 1.0] and "[" not in found.cell("x", "Maj1@3")
+
+
 def test_the_page_is_written_from_what_is_there(tmp_path):
     """One evaluator that scores the right answers higher: RR beats Maj1, and the page says so."""
     ids = [f"p{i:02d}" for i in range(30)]
