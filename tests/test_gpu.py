@@ -1,4 +1,4 @@
-"""An accelerator computes what the CPU does; skipped on a machine without one (`pytest -m gpu -rs` says so)."""
+"""An accelerator computes what the CPU does; skipped where there is none (`pytest -m gpu -rs` says so)."""
 
 import pytest
 import torch
