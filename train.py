@@ -8,6 +8,7 @@
     python train.py --stage ssft --model DIR --data math_train.jsonl.gz prm800k.jsonl --dtype bfloat16
     python train.py --stage ssft --model DIR --lora-rank 16      adapters alone are trained (docs/ADAPTERS.md)
     python train.py --stage pretrain --model tiny --out runs/base             how the shipped bases were made
+    torchrun --nproc-per-node 8 train.py --stage ssft --parallel fsdp     on several GPUs (docs/DISTRIBUTED.md)
 
 Paper: sections 4 (SSFT), 6 (SCR) and 8 (MTSF, and the joint and contrastive objectives that it replaces).
 What the paper leaves open is a flag with a default; --help lists all of them.
@@ -226,6 +227,11 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         f"{CPU_TOKENS} on the CPU, {DEVICE_TOKENS} elsewhere)",
     )
     add("--activation-checkpointing", action="store_true", help="less memory for about a third more time")
+    add(
+        "--parallel",
+        choices=["ddp", "fsdp"],
+        help="under torchrun: the whole model on each process, or a slice of it (default: ddp)",
+    )
     add("--eval-every", type=int, help=_by_stage("eval_every", "steps between validations"))
     add("--n-greedy", type=int, default=200, help="validation problems solved greedily at each validation")
     add("--max-new-tokens", type=int, default=256, help="longest solution that is written")
@@ -349,18 +355,19 @@ def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
 def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
     """Train one stage in its run folder."""
     from mathref import lora, trainer
+    from mathref.distributed import on_first
     from mathref.files import digest_text
     from mathref.weights import model_digest, save_model
 
-    refuse_existing(args.out, resume=args.resume)
+    on_first(refuse_existing, args.out, resume=args.resume)
     device = pick_device(args.device)
     dtype = pick_dtype(args.dtype, device)
     if args.tokens_per_batch is None:
         args.tokens_per_batch = CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS
     flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
-    config = trainer.TrainConfig(**flags | {"dtype": dtype})
+    config = trainer.TrainConfig(**flags | {"dtype": dtype, "parallel": args.parallel or "ddp"})
     stage = build(args, generator, config, device)
-    settings = settings_of(args, "out", "resume", "sequence")
+    settings = settings_of(args, "out", "resume", "sequence", "parallel")
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
     if adapters:
         # The checkpoint lacks the frozen weights: a resumed run has to find the very same ones.
@@ -376,8 +383,8 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
             lora.save_adapter(model, args.out / lora.FOLDER, adapters, base)
 
     print(*stage.notes, sep="\n")
-    fingerprint = open_run(args.out, settings, resume=args.resume)
-    stage.tokenizer.save(args.out)
+    fingerprint = on_first(open_run, args.out, settings, resume=args.resume)
+    on_first(stage.tokenizer.save, args.out)
     progress = trainer.train(
         stage.model,
         stage.items,
@@ -390,19 +397,28 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
         fingerprint=fingerprint,
     )
     if stage.finish:
-        print(stage.finish(args.out))
+        print(on_first(stage.finish, args.out))
     return progress
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    from mathref import distributed
+
     started = time.perf_counter()
-    args.model = pinned(args.model)
+    distributed.start(pick_device(args.device))
+    if args.parallel and not distributed.is_running():
+        raise ValueError(
+            f"--parallel {args.parallel}: there is one process; torchrun --nproc-per-node N train.py ... starts N"
+        )
+    args.model = distributed.on_first(pinned, args.model)
     planned, adapters = plan(args), lora_config(args)
     check_memory(args, adapters)
     model = generator = Path(args.model)
     if args.stage == "mtsf":
-        open_run(args.out, settings_of(args, "out", "resume"), resume=args.resume)
+        distributed.on_first(
+            open_run, args.out, settings_of(args, "out", "resume", "parallel"), resume=args.resume
+        )
     for place, own in enumerate(planned):
         if len(planned) > 1:
             print(f"stage {place + 1} of {len(planned)}: {own.stage}")
@@ -414,7 +430,7 @@ def main(argv: list[str] | None = None) -> int:
         if own.stage != "scr":
             generator = own.out
     if args.stage == "mtsf":
-        publish(model, args.out)
+        distributed.on_first(publish, model, args.out)
     last = planned[-1]
     spent = f"{time.perf_counter() - started:.0f} s{peak_memory(args.device)}"
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
@@ -424,7 +440,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
-    from mathref import lora, memory
+    from mathref import distributed, lora, memory
     from mathref.weights import load_config, without_weights
 
     if args.stage == "pretrain":  # mostly of a new model, and that is a small one
@@ -433,7 +449,9 @@ def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     if adapters:
         lora.add_adapters(model := without_weights(config), adapters, args.seed)
         n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    if tight := memory.check(memory.of_training(config, n_trained=n_trained), pick_device(args.device)):
+    slices = distributed.world_size() if args.parallel == "fsdp" else 1
+    need = memory.of_training(config, n_trained=n_trained, slices=slices)
+    if tight := memory.check(need, pick_device(args.device)):
         print(tight, file=sys.stderr)
 
 

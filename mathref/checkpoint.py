@@ -14,6 +14,7 @@ from pathlib import Path
 import safetensors
 import torch
 
+from mathref import distributed
 from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_jsonl
 from mathref.model import Transformer
 from mathref.weights import write_safetensors
@@ -69,11 +70,11 @@ def load_checkpoint(
         for name, p in model.named_parameters():
             if not p.requires_grad:
                 continue
-            p.copy_(tensors[f"model.{name}"])
+            p.copy_(distributed.laid_out_as(p, tensors[f"model.{name}"]))
             state = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 value = tensors[f"optimizer.{key}.{name}"]
-                state[key] = value if key == "step" else value.to(p.device)
+                state[key] = value if key == "step" else distributed.laid_out_as(p, value)
             optimizer.state[p] = state
     return Progress(**json.loads(metadata["progress"]))
 

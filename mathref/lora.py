@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mathref import distributed
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.files import atomic_write, read_json, write_json
 from mathref.model import Transformer
@@ -127,8 +128,10 @@ def save_adapter(model: Transformer, folder: Path, config: LoRAConfig, base: str
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for name, layer in adapters(model).items():
-        tensors[_file_name(f"{name}.{A}", model)] = layer.lora_A.detach().cpu()
-        tensors[_file_name(f"{name}.{B}", model)] = layer.lora_B.detach().cpu()
+        tensors[_file_name(f"{name}.{A}", model)] = distributed.whole(layer.lora_A.detach()).cpu()
+        tensors[_file_name(f"{name}.{B}", model)] = distributed.whole(layer.lora_B.detach()).cpu()
+    if not distributed.is_first():
+        return
     with atomic_write(folder / WEIGHTS) as file:
         file.write(safetensors.torch.save(tensors, {"format": "pt"}))
     settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base)}

@@ -52,12 +52,17 @@ def cache_bytes(config: ModelConfig, rows: int, length: int, dtype: torch.dtype)
 # ---- What each command needs -------------------------------------------------------------------------
 
 
-def of_training(config: ModelConfig, *, n_trained: int | None = None) -> Need:
-    """Weights in float32 with their gradients and AdamW's state; of `n_trained` weights if not of all."""
+def of_training(config: ModelConfig, *, n_trained: int | None = None, slices: int = 1) -> Need:
+    """Weights in float32 with their gradients and AdamW's state; of `n_trained` weights if not of all, and
+    one of `slices` where several processes share them.
+    """
     total = count_parameters(config)
     n_trained = total if n_trained is None else n_trained
     needed = TRAINED_BYTES * n_trained + FROZEN_BYTES * (total - n_trained)
     parts = f"training {n_trained:,} of {total:,} weights takes {_shown(needed)}, activations apart"
+    if slices > 1:
+        needed //= slices
+        parts += f", {_shown(needed)} on each of {slices} processes"
     return Need(
         needed,
         needed,

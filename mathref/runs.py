@@ -52,21 +52,31 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
     """Call `main(argv)` and return the exit status: what a user caused is one line, not a traceback.
 
     2 for a mistake in the input, 1 for a run that failed on its own (full disk, non-finite loss), 130 for
-    Ctrl-C.
+    Ctrl-C. Of torchrun's processes one prints the line.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from mathref import distributed
+
+        return distributed.run(lambda: _attempt(main, argv))
+    status, line = _attempt(main, argv)
+    if line:
+        print(line, file=sys.stderr)
+    return status
+
+
+def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | None) -> tuple[int, str]:
+    """The exit status of `main(argv)`, and the line about what went wrong, if something did."""
     try:
-        return main(argv) or 0
+        return main(argv) or 0, ""
     except (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        return _one_line(error, 2)
+        return 2, _one_line(error)
     except ModuleNotFoundError as error:
-        return _one_line(_how_to_install(error), 1)
+        return 1, _one_line(_how_to_install(error))
     except (OSError, FloatingPointError, MemoryError) as error:
-        return _one_line(error, 1)
+        return 1, _one_line(error)
     except KeyboardInterrupt:
-        return _one_line(
-            RuntimeError("interrupted; the same command goes on where it stopped (train.py: with --resume)"),
-            130,
-        )
+        again = "interrupted; the same command goes on where it stopped (train.py: with --resume)"
+        return 130, _one_line(RuntimeError(again))
 
 
 def _how_to_install(error: ModuleNotFoundError) -> ModuleNotFoundError:
@@ -80,10 +90,9 @@ def _how_to_install(error: ModuleNotFoundError) -> ModuleNotFoundError:
     )
 
 
-def _one_line(error: BaseException, status: int) -> int:
+def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    print(f"{Path(sys.argv[0]).name}: error: {text}", file=sys.stderr)
-    return status
+    return f"{Path(sys.argv[0]).name}: error: {text}"
 
 
 def spelled(script: str) -> str:

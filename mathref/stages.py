@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from mathref import batches, calibration, candidates, evaluator, trainer
+from mathref import batches, calibration, candidates, distributed, evaluator, trainer
 from mathref.ablations import Ablation
 from mathref.batches import Example
 from mathref.candidates import Classes
@@ -114,7 +114,7 @@ def pretrain(
             f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "
             "checkpoint folder"
         )
-    network = network.to(device)
+    network = network.to(distributed.loading_device(device, config.parallel))
     n_train = config.steps * config.batch_size
     texts = itertools.islice(pretraining_text(config.seed, judged_share=judged_share), n_train + n_validation)
     documents = [batches.encode_document(tokenizer, document) for document in texts]
@@ -156,13 +156,14 @@ class Start(NamedTuple):
     note: str
 
 
-def start_from(folder: Path | Start, device: torch.device) -> Start:
+def start_from(folder: Path | Start, device: torch.device, parallel: distributed.Parallel) -> Start:
     """Load the checkpoint in `folder`, unless that is done; ValueError where its tokenizer does not fit."""
     if isinstance(folder, Start):
         return folder
     tokenizer = load_tokenizer(folder)
     # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
-    model = load_model(folder, device=str(device), dtype=torch.float32)
+    there = distributed.loading_device(device, parallel)
+    model = load_model(folder, device=str(there), dtype=torch.float32)
     check_fits(tokenizer, model.config)
     note = f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
     return Start(model, tokenizer, note)
@@ -186,7 +187,7 @@ def ssft(
 
     Raises ValueError when tokenizer and model do not belong together or no example fits the context.
     """
-    model, tokenizer, origin = start_from(folder, device)
+    model, tokenizer, origin = start_from(folder, device, config.parallel)
     data = training_data(
         sources,
         style=style,
@@ -343,7 +344,7 @@ def scr(
     share of problems whose best-scored candidate is right. Raises ValueError as `read_classes` does, and for
     a tokenizer that cannot tell the two words apart.
     """
-    model, tokenizer, origin = start_from(folder, device)
+    model, tokenizer, origin = start_from(folder, device, config.parallel)
     words = evaluator.verdict_words(tokenizer)
     train, validation, notes = read_classes(samples, config.seed, n_validation)
     digest = digest_text(json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False))
@@ -452,7 +453,7 @@ def joint(
     `data` are the arguments of `ssft`. The checkpoint with the best greedy accuracy, then the lowest joint
     loss, is kept, as for a generator.
     """
-    start = start_from(folder, device)
+    start = start_from(folder, device, config.parallel)
     generator = ssft(start, sources, config, device=device, **data)
     judge = scr(start, samples, config, options, device=device)
     objective: JointObjective[Any] = JointObjective(judge.objective, options.alpha_2)

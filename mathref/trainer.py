@@ -24,7 +24,8 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from tqdm import tqdm
 
-from mathref.batches import Example, micro_batches, pad_batch, step_items
+from mathref import distributed
+from mathref.batches import Example, pad_batch, step_items
 from mathref.checkpoint import (
     CHECKPOINT,
     METRICS,
@@ -55,6 +56,7 @@ class TrainConfig:
     tokens_per_batch: int = 1024  # padded tokens a micro-batch holds at most: memory, not mathematics
     dtype: torch.dtype = torch.float32  # of the matrix products (autocast); weights stay as they are
     activation_checkpointing: bool = False  # layers computed twice: less memory, more time
+    parallel: distributed.Parallel = "ddp"  # what several processes hold: the whole model, or a slice each
     eval_every: int = 0  # steps between validations; 0 = at the end only
     save_every: int = 100  # steps between checkpoints for --resume
     log_every: int = 10  # steps between lines of metrics.jsonl
@@ -152,10 +154,11 @@ def train(
     if not items:
         raise ValueError("there is nothing to train on: no example is left")
     model.checkpoint_layers = config.activation_checkpointing
+    distributed.wrap(model, config.parallel)
     optimizer, progress = make_optimizer(model, config), Progress()
     if resume and (folder / CHECKPOINT).exists():
         progress = load_checkpoint(folder / CHECKPOINT, model, optimizer, fingerprint)
-    keep_metrics_until(folder / METRICS, progress.step)
+    distributed.on_first(keep_metrics_until, folder / METRICS, progress.step)
     bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None, dynamic_ncols=True)
     started, seconds_before = time.perf_counter(), progress.seconds
     with open(folder / METRICS, "ab") as metrics, bar:
@@ -182,12 +185,14 @@ def train(
                 line |= _validate(model, validate, save_best, progress)
                 if bar.disable:  # no terminal: a log gets one line a validation instead of the bar
                     tqdm.write(log_line(line, config.steps), file=sys.stderr)
-            if last or done % config.log_every == 0 or "val/loss" in line:
+            shown = last or done % config.log_every == 0 or "val/loss" in line
+            if shown and distributed.is_first():
                 append_jsonl(metrics, [line])
             if last or done % config.save_every == 0:
                 save_checkpoint(folder / CHECKPOINT, model, optimizer, progress, fingerprint)
             bar.set_postfix_str(f"loss {loss:.3f}, {progress.tokens / progress.seconds:,.0f} tokens/s")
             bar.update()
+    distributed.barrier()  # what the first process has written is there for all
     return progress
 
 
@@ -212,18 +217,23 @@ def optimise_step(
     device = next(model.parameters()).device
     total_weight = sum(objective.weight(item) for item in items)
     total_loss = torch.zeros((), device=device)
-    for batch in micro_batches(items, objective.n_tokens, config.tokens_per_batch):
-        with autocast(device, config.dtype):
-            loss = objective.loss(model, batch) / total_weight
+    for batch, factor in distributed.my_batches(items, objective.n_tokens, config.tokens_per_batch):
+        with autocast(device, config):
+            loss = objective.loss(model, batch) / total_weight * factor
         loss.backward()
         total_loss += loss.detach()
+    distributed.add_gradients(model)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-    return total_loss.item(), grad_norm.item(), sum(objective.n_tokens(item) for item in items)
+    loss, norm = distributed.total(total_loss).item(), distributed.whole(grad_norm).item()
+    return loss, norm, sum(objective.n_tokens(item) for item in items)
 
 
-def autocast(device: torch.device, dtype: torch.dtype) -> Any:
-    """Matrix products in `dtype`, everything delicate in float32; nothing to do for float32."""
-    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype=dtype)
+def autocast(device: torch.device, config: TrainConfig) -> Any:
+    """Matrix products in `config.dtype`, everything delicate in float32; nothing to do for float32."""
+    if config.dtype == torch.float32:
+        return nullcontext()
+    # Its cache would keep what fsdp gathers of every block.
+    return torch.autocast(device.type, config.dtype, cache_enabled=config.parallel == "ddp")
 
 
 def _validate(
@@ -233,7 +243,7 @@ def _validate(
     progress: Progress,
 ) -> dict[str, float]:
     model.eval()
-    values = validate(model)
+    values = distributed.evaluate(validate, model)
     rank = [values.get("val/pass@1", 0.0), -values["val/loss"]]
     if progress.best is None or rank > progress.best:
         progress.best, progress.best_step = rank, progress.step
@@ -274,7 +284,7 @@ def mean_loss(
     """The objective's mean over `items`, without gradients."""
     device = next(model.parameters()).device
     total = 0.0
-    with torch.inference_mode(), autocast(device, config.dtype):
-        for batch in micro_batches(items, objective.n_tokens, config.tokens_per_batch):
-            total += objective.loss(model, batch).item()
-    return total / sum(objective.weight(item) for item in items)
+    with torch.inference_mode(), autocast(device, config):
+        for batch, factor in distributed.my_batches(items, objective.n_tokens, config.tokens_per_batch):
+            total += objective.loss(model, batch).item() * factor
+    return distributed.total(total) / sum(objective.weight(item) for item in items)

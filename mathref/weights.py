@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import safetensors
 import torch
 from torch.overrides import TorchFunctionMode
 
-from mathref import lora
+from mathref import distributed, lora
 from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
 from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
@@ -159,6 +160,7 @@ def write_safetensors(
 ) -> None:
     """Write tensors as one safetensors file, whole or not at all, one tensor in memory at a time.
 
+    Under torchrun all processes call this: each gives its slices of sharded tensors, the first one writes.
     `instead` computes the values of some of them, of the same shape and type, when their turn comes.
 
     The file is: 8 bytes with the length of the header, the header in JSON, the tensors' bytes. Of the
@@ -173,11 +175,14 @@ def write_safetensors(
         header[name] = {"dtype": code, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with atomic_write(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+    with atomic_write(path) if distributed.is_first() else nullcontext() as file:
+        if file:
+            file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in ordered:
             tensor = instead[name]() if instead and name in instead else tensor
-            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            tensor = distributed.whole(tensor.detach())
+            if file:
+                file.write(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
 
 
 def save_model(model: Transformer, path: str | Path) -> None:
@@ -194,7 +199,8 @@ def save_model(model: Transformer, path: str | Path) -> None:
     adapters = lora.adapters(model).items()
     merged = {name_to_hf(f"{name}.weight", model.config): layer.merged for name, layer in adapters}
     write_safetensors(path / WEIGHTS, tensors, {"format": "pt"}, merged)
-    write_json(path / CONFIG, config)
+    if distributed.is_first():
+        write_json(path / CONFIG, config)
 
 
 def model_digest(path: str | Path) -> str:
