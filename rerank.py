@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathref import processes
 from mathref.hub import name_of
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
 from mathref.runs import (
@@ -168,7 +169,8 @@ def summarize(out: Path, args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parse_args(argv)
-    folder = check_inputs(args)
+    processes.start(pick_device(args.device))
+    folder = processes.on_first(check_inputs, args)
     out = default_out(args) if args.out == "auto" else Path(args.out)
     if out.resolve() == Path(args.samples).resolve():
         raise ValueError(f"--out {out}: is the samples file itself; name another file")

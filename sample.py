@@ -5,7 +5,9 @@ Choices: few-shot examples are drawn with --seed from the training side (--shots
 that are evaluated; prompt and stop strings are the same with and without examples [P]. A killed run
 continues with the same command, problem by problem, and its file is then byte for byte that of an
 undisturbed run: problems are batched in fixed groups, and a sample depends on (seed, problem id, sample
-index) alone. With --server another engine writes the solutions (docs/ENGINES.md); all else stays the same.
+index) alone. Under torchrun each process takes some of the groups, and the file is the same
+(docs/DISTRIBUTED.md). With --server another engine writes the solutions (docs/ENGINES.md); all else stays the
+same.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mathref import __version__
+from mathref import __version__, processes
 from mathref.files import digest_text
 from mathref.hub import name_of
 from mathref.runs import (
@@ -201,8 +203,8 @@ def local_engine(
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_config, load_model, model_digest
 
-    folder = resolve_model(args.model)
-    device = pick_device(args.device)
+    processes.start(device := pick_device(args.device))
+    folder = processes.on_first(resolve_model, args.model)
     dtype = pick_dtype(args.dtype, device)
     tokenizer, model_config = load_tokenizer(folder), load_config(folder)
     # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
@@ -226,6 +228,8 @@ def served_engine(
     """A server that speaks the completions protocol."""
     from mathref.server import Client, base_url
 
+    if processes.are_launched():
+        raise ValueError("--server under torchrun: one process is enough, it asks --concurrency things at once")
     key = os.environ.get(args.api_key_env, "").strip()
     if not key and args.api_key_env not in ("", "OPENAI_API_KEY"):
         raise ValueError(
@@ -289,8 +293,9 @@ def main(argv: list[str] | None = None) -> int:
                 f"sample a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
             )
     from mathref.candidates import write_samples
-    from mathref.data import SamplesFile, load_problems
+    from mathref.data import load_problems
     from mathref.decoding import SampleConfig
+    from mathref.parts import open_shared
     from mathref.problems import select_families
     from mathref.prompts import STOP, few_shot_prompt
 
@@ -316,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     meta |= {"stop": list(STOP)} | engine.settings
     out = default_out(args, engine.model["model"]) if args.out == "auto" else Path(args.out)
     start = time.perf_counter()
-    with SamplesFile(out, meta, overwrite=args.overwrite) as file:
+    with open_shared(out, meta, [p.id for p in problems], overwrite=args.overwrite) as file:
         source = f"built-in {args.split}" if args.data == "builtin" else f"{args.data}, {loaded.format}"
         print(f"{engine.title} on {len(problems)} problems ({source})", file=sys.stderr)
         n_new = sum(p.id not in file.done for p in problems)

@@ -8,7 +8,7 @@
     python train.py --stage ssft --model DIR --data math_train.jsonl.gz prm800k.jsonl --dtype bfloat16
     python train.py --stage ssft --model DIR --lora-rank 16      adapters alone are trained (docs/ADAPTERS.md)
     python train.py --stage pretrain --model tiny --out runs/base             how the shipped bases were made
-    torchrun --nproc-per-node 8 train.py --stage ssft --parallel fsdp     on several GPUs (docs/DISTRIBUTED.md)
+    torchrun --nproc-per-node 8 train.py --stage ssft --parallel fsdp    on several GPUs (docs/DISTRIBUTED.md)
 
 Paper: sections 4 (SSFT), 6 (SCR) and 8 (MTSF, and the joint and contrastive objectives that it replaces).
 What the paper leaves open is a flag with a default; --help lists all of them.
@@ -23,6 +23,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathref import processes
 from mathref.hub import is_id, pinned
 from mathref.runs import (
     VERSION,
@@ -355,8 +356,8 @@ def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
 def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
     """Train one stage in its run folder."""
     from mathref import lora, trainer
-    from mathref.distributed import on_first
     from mathref.files import digest_text
+    from mathref.processes import on_first
     from mathref.weights import model_digest, save_model
 
     on_first(refuse_existing, args.out, resume=args.resume)
@@ -403,20 +404,19 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mathref import distributed
-
     started = time.perf_counter()
-    distributed.start(pick_device(args.device))
-    if args.parallel and not distributed.is_running():
+    processes.start(pick_device(args.device))
+    if args.parallel and not processes.are_launched():
         raise ValueError(
-            f"--parallel {args.parallel}: there is one process; torchrun --nproc-per-node N train.py ... starts N"
+            f"--parallel {args.parallel}: this is one process alone; start N of them with "
+            "torchrun --nproc-per-node N train.py ..."
         )
-    args.model = distributed.on_first(pinned, args.model)
+    args.model = processes.on_first(pinned, args.model)
     planned, adapters = plan(args), lora_config(args)
     check_memory(args, adapters)
     model = generator = Path(args.model)
     if args.stage == "mtsf":
-        distributed.on_first(
+        processes.on_first(
             open_run, args.out, settings_of(args, "out", "resume", "parallel"), resume=args.resume
         )
     for place, own in enumerate(planned):
@@ -430,7 +430,7 @@ def main(argv: list[str] | None = None) -> int:
         if own.stage != "scr":
             generator = own.out
     if args.stage == "mtsf":
-        distributed.on_first(publish, model, args.out)
+        processes.on_first(publish, model, args.out)
     last = planned[-1]
     spent = f"{time.perf_counter() - started:.0f} s{peak_memory(args.device)}"
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
@@ -440,7 +440,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
-    from mathref import distributed, lora, memory
+    from mathref import lora, memory
     from mathref.weights import load_config, without_weights
 
     if args.stage == "pretrain":  # mostly of a new model, and that is a small one
@@ -449,7 +449,7 @@ def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     if adapters:
         lora.add_adapters(model := without_weights(config), adapters, args.seed)
         n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    slices = distributed.world_size() if args.parallel == "fsdp" else 1
+    slices = processes.world_size() if args.parallel == "fsdp" else 1
     need = memory.of_training(config, n_trained=n_trained, slices=slices)
     if tight := memory.check(need, pick_device(args.device)):
         print(tight, file=sys.stderr)

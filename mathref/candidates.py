@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from mathref import __version__
+from mathref import __version__, processes
 from mathref.calibration import auc
 from mathref.data import Problem, Sample, SampledProblem, SamplesFile
 from mathref.decoding import SampleConfig, Written
 from mathref.files import digest_text
 from mathref.grader import extract_answer, is_equivalent
+from mathref.parts import my_share, open_shared
 from mathref.prompts import generator_prompt
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ def in_groups(
     """Sample the problems whose ids are not `done`, `group` problems at a time.
 
     Groups are cut from the whole list, never from what is left: so a resumed run decodes the same batches
-    as an undisturbed one, and its numbers agree to the last bit.
+    as an undisturbed one, and its numbers agree to the last bit. Of torchrun's processes each takes some.
     """
-    for first in range(0, len(problems), group):
+    starts = range(0, len(problems), group)
+    lacking = [first for first in starts if any(p.id not in done for p in problems[first : first + group])]
+    for first in my_share(lacking):
         batch = problems[first : first + group]
-        if all(p.id in done for p in batch):
-            continue
         completions = sample_batch(prompts[first : first + group], ids=[p.id for p in batch])
         yield [(p, found) for p, found in zip(batch, completions, strict=True) if p.id not in done]
 
@@ -89,14 +90,15 @@ def write_samples(file: SamplesFile, problems: Sequence[Problem], batches: Itera
     """Grade and append what an engine draws of `problems`, as it comes; returns the tokens written."""
     tokens, start = 0, time.perf_counter()
     done = sum(problem.id in file.done for problem in problems)
-    with tqdm(total=len(problems), initial=done, unit="problem", desc="sampling", disable=None) as bar:
+    total = len(problems) if processes.world_size() == 1 else None  # what the others do is not seen here
+    with tqdm(total=total, initial=done, unit="problem", desc="sampling", disable=None) as bar:
         for batch in batches:
             file.append([grade_completions(problem, completions) for problem, completions in batch])
             tokens += sum(c.n_tokens or 0 for _, completions in batch for c in completions)
             if tokens:
                 bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
             bar.update(len(batch))
-    return tokens
+    return processes.total(tokens)
 
 
 def draw_candidates(
@@ -121,7 +123,7 @@ def draw_candidates(
         **vars(config),
         "device": device.type,
     }
-    with SamplesFile(path, meta) as file:
+    with open_shared(path, meta, [p.id for p in problems]) as file:
         if all(p.id in file.done for p in problems):
             return 0
         model, tokenizer = load_model(generator, device=device), load_tokenizer(generator)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mathref import distributed
+from mathref import distributed, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.files import atomic_write, read_json, write_json
 from mathref.model import Transformer
@@ -130,7 +130,7 @@ def save_adapter(model: Transformer, folder: Path, config: LoRAConfig, base: str
     for name, layer in adapters(model).items():
         tensors[_file_name(f"{name}.{A}", model)] = distributed.whole(layer.lora_A.detach()).cpu()
         tensors[_file_name(f"{name}.{B}", model)] = distributed.whole(layer.lora_B.detach()).cpu()
-    if not distributed.is_first():
+    if not processes.is_first():
         return
     with atomic_write(folder / WEIGHTS) as file:
         file.write(safetensors.torch.save(tensors, {"format": "pt"}))

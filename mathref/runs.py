@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathref import __version__, hub
+from mathref import __version__, hub, processes
 from mathref.files import append_jsonl, atomic_write, digest_text, read_json, read_jsonl, write_json
 
 if TYPE_CHECKING:
@@ -54,10 +54,8 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
     2 for a mistake in the input, 1 for a run that failed on its own (full disk, non-finite loss), 130 for
     Ctrl-C. Of torchrun's processes one prints the line.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        from mathref import distributed
-
-        return distributed.run(lambda: _attempt(main, argv))
+    if processes.are_launched():
+        return processes.run(lambda: _attempt(main, argv))
     status, line = _attempt(main, argv)
     if line:
         print(line, file=sys.stderr)

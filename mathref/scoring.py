@@ -5,8 +5,8 @@ right).
 Choices [P]: solutions of one problem with the same text are one call of the evaluator. The scored file grows
 by whole lines in the order of the samples file, so that a killed run continues at the next problem. A later
 run that needs more scores (another rule, a larger K) computes what is missing: the lines concerned go to
-FILE.part first, which then replaces them in FILE; whatever a kill leaves of either is used. Beside FILE lies
-FILE.cost.json: what was scored, and the evaluator's seconds summed over all runs.
+FILE.part0 first, as several processes write FILE.part0, FILE.part1 ... (parts.py); whatever a kill leaves is
+used. Beside FILE lies FILE.cost.json: what was scored, and the evaluator's seconds summed over all runs.
 
 No torch here: an evaluator is any function from a problem and its solutions to scores.
 """
@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from mathref.data import SampledProblem, SamplesFile, read_samples, write_samples
+from mathref import processes
+from mathref.data import SampledProblem, read_samples
 from mathref.files import digest_text, read_json, write_json
+from mathref.parts import my_share, open_shared, take_up
 from mathref.rerank import Strategy, cluster, needed, pair_cache
 
 Evaluator: TypeAlias = Callable[[str, Sequence[str]], list[float]]  # problem, N solutions -> N scores
@@ -89,25 +91,9 @@ def score_problem(problem: SampledProblem, indices: Sequence[int], evaluator: Ev
     return dataclasses.replace(problem, samples=tuple(samples))
 
 
-def _part(out: Path) -> Path:
-    return out.with_name(out.name + ".part")
-
-
 def cost_file(out: Path) -> Path:
     """Where the cost of a scored file is kept."""
     return out.with_name(out.name + ".cost.json")
-
-
-def _fold(out: Path, meta: dict[str, Any]) -> None:
-    """Bring the lines of FILE.part into FILE, if there is one; doing it twice does no harm."""
-    part = _part(out)
-    if not part.exists():
-        return
-    with SamplesFile(part, meta):
-        pass  # opening it has checked its meta line and cut off an unfinished one
-    newer = {p.id: p for p in read_samples(part)[1]}
-    write_samples(out, meta, [newer.get(p.id, p) for p in read_samples(out)[1]])
-    part.unlink()
 
 
 def open_scored(out: Path, meta: dict[str, Any], *, overwrite: bool = False) -> dict[str, SampledProblem]:
@@ -115,35 +101,34 @@ def open_scored(out: Path, meta: dict[str, Any], *, overwrite: bool = False) -> 
 
     Raises ValueError where it belongs to other samples or another evaluator, unless `overwrite`.
     """
+    take_up(out, meta, overwrite=overwrite)
     if overwrite:
-        for path in (_part(out), cost_file(out)):
-            path.unlink(missing_ok=True)
-    with SamplesFile(out, meta, overwrite=overwrite):
-        pass
-    _fold(out, meta)
+        cost_file(out).unlink(missing_ok=True)
     return {p.id: p for p in read_samples(out)[1]}
 
 
 class _Timed:
-    """An evaluator with the seconds spent in it, by all runs on one file; the cost file keeps them."""
+    """An evaluator with the seconds spent in it, `before` by earlier runs on one file, and `now`; the cost
+    file keeps them.
+    """
 
-    def __init__(self, evaluator: Evaluator, out: Path) -> None:
-        self._evaluator, self._path = evaluator, cost_file(out)
-        self.seconds: float = read_json(self._path)["seconds"] if self._path.exists() else 0.0
-        self._saved = self.seconds
+    def __init__(self, evaluator: Evaluator, out: Path, *, saves: bool) -> None:
+        self._evaluator, self._path, self._saves = evaluator, cost_file(out), saves
+        self.before: float = read_json(self._path)["seconds"] if self._path.exists() else 0.0
+        self.now = self._saved = 0.0
 
     def __call__(self, problem: str, solutions: Sequence[str]) -> list[float]:
         start = time.perf_counter()
         scores = self._evaluator(problem, solutions)
-        self.seconds += time.perf_counter() - start
-        if self.seconds - self._saved > SAVE_COST_S:
+        self.now += time.perf_counter() - start
+        if self.now - self._saved > SAVE_COST_S:
             self.save()
         return scores
 
     def save(self) -> None:
-        if self.seconds > self._saved:
-            write_json(self._path, {"seconds": round(self.seconds, 3)})
-            self._saved = self.seconds
+        if self._saves and self.now > self._saved:
+            write_json(self._path, {"seconds": round(self.before + self.now, 3)})
+            self._saved = self.now
 
 
 def count_scored(problems: Sequence[SampledProblem]) -> dict[str, int]:
@@ -167,22 +152,21 @@ def score_file(
 
     `problems` are those of the samples file, `wanted` the candidates to score by id (`wanted_indices`), and
     `out` is as `open_scored` left it. When the iterator ends, `out` holds all problems in their order, and
-    the cost file says what that took.
+    the cost file says what that took. Of torchrun's processes each works on its share of the problems.
     """
     there = {p.id: p for p in read_samples(out)[1]}
-    timed = _Timed(evaluator, out)
+    todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
+    ids = [p.id for p in problems]
+    grows = list(there) == ids[: len(there)] and not any(p.id in there for p in todo)
+    timed = _Timed(evaluator, out, saves=processes.is_first())
     try:
-        if extend := [p for p in there.values() if missing(p, wanted[p.id])]:
-            with SamplesFile(_part(out), meta) as file:
-                for problem in extend:
-                    file.append([score_problem(problem, wanted[problem.id], timed)])
-                    yield problem.id
-            _fold(out, meta)
-        with SamplesFile(out, meta) as file:
-            for problem in problems:
-                if problem.id not in there:
-                    file.append([score_problem(without_scores(problem), wanted[problem.id], timed)])
-                    yield problem.id
+        with open_shared(out, meta, ids, grows=grows) as file:
+            for problem in my_share(todo):
+                known = there.get(problem.id) or without_scores(problem)
+                file.append([score_problem(known, wanted[problem.id], timed)])
+                yield problem.id
     finally:
         timed.save()
-    write_json(cost_file(out), {**count_scored(read_samples(out)[1]), "seconds": round(timed.seconds, 3)})
+    seconds = timed.before + processes.total(timed.now)
+    if processes.is_first():
+        write_json(cost_file(out), {**count_scored(read_samples(out)[1]), "seconds": round(seconds, 3)})

@@ -24,7 +24,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from tqdm import tqdm
 
-from mathref import distributed
+from mathref import distributed, processes
 from mathref.batches import Example, pad_batch, step_items
 from mathref.checkpoint import (
     CHECKPOINT,
@@ -158,7 +158,7 @@ def train(
     optimizer, progress = make_optimizer(model, config), Progress()
     if resume and (folder / CHECKPOINT).exists():
         progress = load_checkpoint(folder / CHECKPOINT, model, optimizer, fingerprint)
-    distributed.on_first(keep_metrics_until, folder / METRICS, progress.step)
+    processes.on_first(keep_metrics_until, folder / METRICS, progress.step)
     bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None, dynamic_ncols=True)
     started, seconds_before = time.perf_counter(), progress.seconds
     with open(folder / METRICS, "ab") as metrics, bar:
@@ -186,13 +186,13 @@ def train(
                 if bar.disable:  # no terminal: a log gets one line a validation instead of the bar
                     tqdm.write(log_line(line, config.steps), file=sys.stderr)
             shown = last or done % config.log_every == 0 or "val/loss" in line
-            if shown and distributed.is_first():
+            if shown and processes.is_first():
                 append_jsonl(metrics, [line])
             if last or done % config.save_every == 0:
                 save_checkpoint(folder / CHECKPOINT, model, optimizer, progress, fingerprint)
             bar.set_postfix_str(f"loss {loss:.3f}, {progress.tokens / progress.seconds:,.0f} tokens/s")
             bar.update()
-    distributed.barrier()  # what the first process has written is there for all
+    processes.barrier()  # what the first process has written is there for all
     return progress
 
 
@@ -224,7 +224,7 @@ def optimise_step(
         total_loss += loss.detach()
     distributed.add_gradients(model)
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-    loss, norm = distributed.total(total_loss).item(), distributed.whole(grad_norm).item()
+    loss, norm = processes.total(total_loss).item(), distributed.whole(grad_norm).item()
     return loss, norm, sum(objective.n_tokens(item) for item in items)
 
 
@@ -243,7 +243,7 @@ def _validate(
     progress: Progress,
 ) -> dict[str, float]:
     model.eval()
-    values = distributed.evaluate(validate, model)
+    values = distributed.in_step(validate, model)
     rank = [values.get("val/pass@1", 0.0), -values["val/loss"]]
     if progress.best is None or rank > progress.best:
         progress.best, progress.best_step = rank, progress.step
@@ -287,4 +287,4 @@ def mean_loss(
     with torch.inference_mode(), autocast(device, config):
         for batch, factor in distributed.my_batches(items, objective.n_tokens, config.tokens_per_batch):
             total += objective.loss(model, batch).item() * factor
-    return distributed.total(total) / sum(objective.weight(item) for item in items)
+    return processes.total(total) / sum(objective.weight(item) for item in items)

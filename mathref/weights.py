@@ -20,7 +20,7 @@ import safetensors
 import torch
 from torch.overrides import TorchFunctionMode
 
-from mathref import distributed, lora
+from mathref import distributed, lora, processes
 from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
 from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
@@ -175,7 +175,7 @@ def write_safetensors(
         header[name] = {"dtype": code, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with atomic_write(path) if distributed.is_first() else nullcontext() as file:
+    with atomic_write(path) if processes.is_first() else nullcontext() as file:
         if file:
             file.write(len(text).to_bytes(8, "little") + text)
         for name, tensor in ordered:
@@ -199,7 +199,7 @@ def save_model(model: Transformer, path: str | Path) -> None:
     adapters = lora.adapters(model).items()
     merged = {name_to_hf(f"{name}.weight", model.config): layer.merged for name, layer in adapters}
     write_safetensors(path / WEIGHTS, tensors, {"format": "pt"}, merged)
-    if distributed.is_first():
+    if processes.is_first():
         write_json(path / CONFIG, config)
 
 

@@ -126,7 +126,7 @@ def test_a_killed_extension_loses_nothing(tmp_path: Path, fail_at: int) -> None:
         run(out, killed)
     except KeyboardInterrupt:
         assert fail_at < 2
-    part = out.with_name(out.name + ".part")
+    part = out.with_name(out.name + ".part0")
     if part.exists():
         part.write_bytes(part.read_bytes() + b'{"id": "p9", "pro')  # and an unfinished line
     again = Counting()
