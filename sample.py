@@ -229,7 +229,9 @@ def served_engine(
     from mathref.server import Client, base_url
 
     if processes.are_launched():
-        raise ValueError("--server under torchrun: one process is enough, it asks --concurrency things at once")
+        raise ValueError(
+            "--server under torchrun: one process is enough, it has --concurrency requests under way"
+        )
     key = os.environ.get(args.api_key_env, "").strip()
     if not key and args.api_key_env not in ("", "OPENAI_API_KEY"):
         raise ValueError(

@@ -12,12 +12,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from mathref.prompts import completion, generator_prompt
-from mathref.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from mathref.tokenizer import Tokenizer
 
 Item = TypeVar("Item")
 
