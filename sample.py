@@ -203,7 +203,8 @@ def local_engine(
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_config, load_model, model_digest
 
-    processes.start(device := pick_device(args.device))
+    processes.start(args.device)
+    device = pick_device(args.device)
     folder = processes.on_first(resolve_model, args.model)
     dtype = pick_dtype(args.dtype, device)
     tokenizer, model_config = load_tokenizer(folder), load_config(folder)
@@ -229,7 +230,9 @@ def served_engine(
     from mathref.server import Client, base_url
 
     if processes.are_launched():
-        raise ValueError("--server under torchrun: one process is enough, it asks --concurrency things at once")
+        raise ValueError(
+            "--server under torchrun: one process is enough, it asks --concurrency things at once"
+        )
     key = os.environ.get(args.api_key_env, "").strip()
     if not key and args.api_key_env not in ("", "OPENAI_API_KEY"):
         raise ValueError(
