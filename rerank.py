@@ -169,7 +169,7 @@ def summarize(out: Path, args: argparse.Namespace) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parse_args(argv)
-    processes.start(pick_device(args.device))
+    processes.start(args.device)
     folder = processes.on_first(check_inputs, args)
     out = default_out(args) if args.out == "auto" else Path(args.out)
     if out.resolve() == Path(args.samples).resolve():

@@ -203,7 +203,8 @@ def local_engine(
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_config, load_model, model_digest
 
-    processes.start(device := pick_device(args.device))
+    processes.start(args.device)
+    device = pick_device(args.device)
     folder = processes.on_first(resolve_model, args.model)
     dtype = pick_dtype(args.dtype, device)
     tokenizer, model_config = load_tokenizer(folder), load_config(folder)

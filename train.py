@@ -405,7 +405,7 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     started = time.perf_counter()
-    processes.start(pick_device(args.device))
+    processes.start(args.device)
     if args.parallel and not processes.are_launched():
         raise ValueError(
             f"--parallel {args.parallel}: this is one process alone; start N of them with "

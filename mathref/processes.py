@@ -14,10 +14,7 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 # torchrun ends the others when one dies; waiting alone, for a model to be written, is no fault.
@@ -29,8 +26,8 @@ def are_launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def start(device: torch.device) -> None:
-    """Join the other processes of torchrun; do nothing without it.
+def start(device_name: str) -> None:
+    """Join the other processes of torchrun; do nothing without it. `device_name` is that of --device.
 
     Raises ValueError for a device that several processes cannot share, or more processes than GPUs.
     """
@@ -38,6 +35,9 @@ def start(device: torch.device) -> None:
         return
     import torch
 
+    from mathref.runs import pick_device
+
+    device = pick_device(device_name)
     if device.type == "cuda" and device.index is None:
         local, present = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= present:
@@ -92,12 +92,6 @@ def on_first(function: Callable[..., Result], *args: Any, **options: Any) -> Res
     return outcome[0]
 
 
-def barrier() -> None:
-    """Wait until all processes are here."""
-    if dist := _group():
-        dist.barrier()
-
-
 def total(value: Any) -> Any:
     """The sum of a number, or of a tensor, over all processes."""
     if not (dist := _group()):
@@ -108,6 +102,11 @@ def total(value: Any) -> Any:
     summed = value.clone() if is_tensor else torch.tensor(value, dtype=torch.float64)
     dist.all_reduce(summed)
     return summed if is_tensor else type(value)(summed.item())
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    total(0)
 
 
 # ---- How a run ends ----------------------------------------------------------------------------------

@@ -415,7 +415,7 @@ CASES = {"runs": runs, "lost": lost, "files": files}
 
 def main(argv: list[str]) -> int:
     torch.set_num_threads(1)
-    processes.start(torch.device("cpu"))
+    processes.start("cpu")
     case, folder, *rest = argv
     CASES[case](Path(folder), *rest)
     return 0
