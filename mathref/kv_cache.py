@@ -8,8 +8,6 @@ Shapes: B batch, T new tokens, S cached and new tokens, G = n_kv_head, D = head_
 
 from __future__ import annotations
 
-from copy import copy
-
 import torch
 import torch.nn.functional as F
 
@@ -54,12 +52,6 @@ class KVCache:
         """Count the new real tokens of each row, once all layers have written them."""
         self.lengths += counts
         self.longest = longest
-
-    def repeat(self, n: int) -> KVCache:
-        """A cache with every row n times in succession: n candidates continue one prefilled problem."""
-        cache = copy(self)
-        cache.select(torch.arange(len(self.lengths), device=self.lengths.device).repeat_interleave(n))
-        return cache
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""

@@ -93,11 +93,11 @@ def of_sampling(
 
 
 def of_scoring(config: ModelConfig, tokens_per_batch: int, dtype: torch.dtype) -> Need:
-    """Weights of an evaluator and the keys and values of one batch."""
+    """Weights of an evaluator and the widest values of one batch: gate, activation and up of a layer."""
     weights, words = _weights(config, dtype)
-    cache = cache_bytes(config, 1, tokens_per_batch, dtype)
-    parts = f"{words}, and the cache of {tokens_per_batch} tokens {_shown(cache)}"
-    return Need(weights, weights + cache, weights, parts, _smaller(dtype), "a smaller --tokens-per-batch")
+    batch = 3 * tokens_per_batch * config.n_inner * dtype.itemsize
+    parts = f"{words}, and a batch of {tokens_per_batch} tokens {_shown(batch)}"
+    return Need(weights, weights + batch, weights, parts, _smaller(dtype), "a smaller --tokens-per-batch")
 
 
 def _weights(config: ModelConfig, dtype: torch.dtype) -> tuple[int, str]:

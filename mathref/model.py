@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,12 @@ from torch.utils.checkpoint import checkpoint
 
 from mathref.config import ModelConfig
 from mathref.kv_cache import KVCache
+from mathref.prefix_tree import Group, PrefixTree, attend_by_text
 from mathref.rope import RopeScaling, angles, frequencies, rotate
+
+# What each token attends to: (B or 1, 1, T, S) bool, True = attended to; None = all before it; or, in a row
+# that holds a prefix tree, the tree's groups.
+Seen: TypeAlias = torch.Tensor | tuple[Group, ...] | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Layout:
     cos: torch.Tensor  # (B or 1, 1, T, D)
     sin: torch.Tensor
     slots: torch.Tensor | None  # (B, T): where the cache stores them; None without a cache
-    visible: torch.Tensor | None  # (B or 1, 1, T, S) bool, True = attended to; None = plain causal attention
+    visible: Seen
     windowed: Layout | None = None  # what the windowed layers have instead, where there are any
 
 
@@ -106,25 +112,39 @@ class Attention(nn.Module):
             assert layout.slots is not None
             k, v = kv_cache.write(layer, k, v, layout.slots)  # (B, G, S, D) each
         k, v = k.to(q.dtype), v.to(q.dtype)
+        if isinstance(layout.visible, tuple):
+            y = attend_by_text(self._attend, q, k, v, layout.visible)  # (1, H, T, D)
+        else:
+            y = self._attend(q, k, v, layout.visible)  # (B, H, T, D)
+        return self.out(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
+
+    def _attend(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, visible: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Shapes as in `capped_attention`."""
+        config = self.config
         if config.attention_softcap is not None:
             scale = self.scale or config.head_dim**-0.5
-            y = capped_attention(q, k, v, layout.visible, scale=scale, cap=config.attention_softcap)
-        elif T == 1:
+            return capped_attention(q, k, v, visible, scale=scale, cap=config.attention_softcap)
+        if q.shape[2] == 1:
             # The query heads that share a key head stand in for query positions: no key is copied for them.
-            q = q.view(B, config.n_kv_head, -1, config.head_dim)  # (B, G, H/G, D)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=layout.visible, scale=self.scale)
-        else:
             y = F.scaled_dot_product_attention(
-                q,
+                q.reshape(len(q), config.n_kv_head, -1, config.head_dim),  # (B, G, H/G, D)
                 k,
                 v,
-                attn_mask=layout.visible,
-                is_causal=layout.visible is None,
+                attn_mask=visible,
                 scale=self.scale,
-                enable_gqa=config.n_kv_head != config.n_head,
-            )  # (B, H, T, D)
-        y = y.reshape(B, config.n_head, T, config.head_dim)
-        return self.out(y.transpose(1, 2).reshape(B, T, -1))  # (B, T, C)
+            )
+            return y.reshape(q.shape)
+        return F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=visible,
+            is_causal=visible is None,
+            scale=self.scale,
+            enable_gqa=config.n_kv_head != config.n_head,
+        )
 
 
 class GatedMLP(nn.Module):
@@ -211,12 +231,13 @@ class Transformer(nn.Module):
 
         mask (B, T) bool, True = real token: padding may stand on either side, with a cache on the right only.
         What comes out at padding is meaningless. Without a mask, right-padded rows are right too: causality
-        hides the pads. `layout` (see `free_layout`) says instead where each token stands and what it sees.
+        hides the pads. `layout` (see `tree_layout`) says instead where each token stands and what it sees.
         Raises ValueError for an empty batch, wrong types, or more tokens than the context or
         the cache can hold.
         """
-        self._check(tokens, mask, kv_cache)
-        layout = self._layout(tokens, mask, kv_cache) if layout is None else layout
+        if layout is None:
+            self._check(tokens, mask, kv_cache)
+            layout = self._layout(tokens, mask, kv_cache)
         x = self.embedding(tokens)  # (B, T, C)
         if self.config.scale_embedding:
             # The factor is rounded to the type of the weights, as it was when they were trained.
@@ -233,23 +254,17 @@ class Transformer(nn.Module):
             kv_cache.advance(counts, longest)
         return self.norm(x)
 
-    def free_layout(
-        self, positions: torch.Tensor, visible: torch.Tensor, *, kv_cache: KVCache | None = None
-    ) -> Layout:
-        """Rows that are no plain sequences, such as two continuations of one text side by side.
+    def tree_layout(self, tree: PrefixTree) -> Layout:
+        """The layout of `tree.tokens`: each token sees the texts' tokens before it that it belongs to.
 
-        positions (B, T) are those that the rotary angles use, and two tokens may share one; visible
-        (B, T, S) bool is True where a token attends to one of the S cached and new ones, if no sliding window
-        hides that. The cache holds plain sequences so far, and stores the new tokens behind its longest row,
-        in the order in which they come.
+        Raises ValueError for a text that is longer than the context.
         """
-        keys, slots = positions, None
-        if kv_cache is not None:
-            B, T = positions.shape
-            cached = torch.arange(kv_cache.longest, device=positions.device).expand(B, -1)
-            keys = torch.cat((cached, positions), dim=1)  # (B, S)
-            slots = kv_cache.longest + torch.arange(T, device=positions.device).expand(B, -1)  # (B, T)
-        return self._arrange(positions, keys, slots, visible)
+        longest, limit = max(map(len, tree.paths)), self.config.max_seq_len
+        if longest > limit:
+            raise ValueError(f"a text of {longest} tokens, but the context holds {limit}")
+        window = self.config.sliding_window
+        near = tree.groups if window is None else tuple(group.within(window) for group in tree.groups)
+        return self._arrange(tree.positions, None, tree.groups, near)
 
     def _layout(self, tokens: torch.Tensor, mask: torch.Tensor | None, kv_cache: KVCache | None) -> Layout:
         """The layout of plain sequences, padded or not."""
@@ -257,46 +272,39 @@ class Transformer(nn.Module):
         if kv_cache is not None:
             positions = kv_cache.lengths[:, None] + torch.arange(T, device=device)  # (B, T)
             # A row sees up to its own length: what lies behind, padding or another row's reach, is hidden.
-            reach = torch.arange(kv_cache.longest + T, device=device).unsqueeze(0)  # (1, S)
-            visible = reach.unsqueeze(1) <= positions.unsqueeze(2)  # (B, T, S)
-            return self._arrange(positions, reach, positions, visible)
-        if mask is None:
-            positions = torch.arange(T, device=device).unsqueeze(0)  # (1, T)
-            return self._arrange(positions, positions, None, None)
-        positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
-        square = torch.ones(T, T, dtype=torch.bool, device=device)  # (T, T)
-        # A pad sees itself, since a softmax over nothing is not a number.
-        itself = torch.eye(T, dtype=torch.bool, device=device)
-        return self._arrange(positions, positions, None, square.tril() & mask.unsqueeze(1) | itself)
+            keys, slots = torch.arange(kv_cache.longest + T, device=device).unsqueeze(0), positions  # (1, S)
+            visible = keys.unsqueeze(1) <= positions.unsqueeze(2)  # (B, T, S)
+        elif mask is None:
+            positions = keys = torch.arange(T, device=device).unsqueeze(0)  # (1, T)
+            slots = visible = None
+        else:
+            positions = keys = (mask.long().cumsum(dim=1) - 1).clamp(min=0)  # (B, T)
+            square = torch.ones(T, T, dtype=torch.bool, device=device)  # (T, T)
+            # A pad sees itself, since a softmax over nothing is not a number.
+            itself = torch.eye(T, dtype=torch.bool, device=device)
+            slots, visible = None, square.tril() & mask.unsqueeze(1) | itself
+        near, window = visible, self.config.sliding_window
+        if window is not None and keys.shape[1] > window:  # else it hides nothing, and no mask is faster
+            behind = positions.unsqueeze(2) - keys.unsqueeze(1)  # (B, T, S)
+            near = (behind >= 0 if visible is None else visible) & (behind < window)
+        with_head = (None if seen is None else seen.unsqueeze(1) for seen in (visible, near))  # (B, 1, T, S)
+        return self._arrange(positions, slots, *with_head)
 
     def _arrange(
-        self,
-        positions: torch.Tensor,
-        keys: torch.Tensor,
-        slots: torch.Tensor | None,
-        visible: torch.Tensor | None,
+        self, positions: torch.Tensor, slots: torch.Tensor | None, visible: Seen, near: Seen
     ) -> Layout:
-        """Rotary angles and visibility of both kinds of layers.
-
-        positions (B or 1, T) of the new tokens, keys (B or 1, S) of all, slots (B, T) in the cache, visible
-        (B or 1, T, S) to full attention, None = causal.
-        """
-        config, window = self.config, self.config.sliding_window
+        """Rotary angles of `positions` (B or 1, T), and what the two kinds of layers see."""
+        config = self.config
 
         def turned(theta: float, scaling: RopeScaling | None) -> tuple[torch.Tensor, torch.Tensor]:
             turns = frequencies(config.head_dim, theta, scaling, positions.device)  # (D/2,)
             cos, sin = angles(positions, turns)  # (B, T, D)
             return cos.unsqueeze(1), sin.unsqueeze(1)
 
-        cos, sin = turned(config.rope_theta, config.rope_scaling)
-        full = Layout(cos, sin, slots, None if visible is None else visible.unsqueeze(1))
-        if window is None:
+        full = Layout(*turned(config.rope_theta, config.rope_scaling), slots, visible)
+        if config.sliding_window is None:
             return full
-        windowed = full
-        if keys.shape[1] > window:  # else it hides nothing, and causal attention without a mask is faster
-            behind = positions.unsqueeze(2) - keys.unsqueeze(1)  # (B, T, S)
-            near = (behind >= 0 if visible is None else visible) & (behind < window)
-            windowed = replace(full, visible=near.unsqueeze(1))
+        windowed = replace(full, visible=near)
         if config.window_rope_theta is not None:
             cos, sin = turned(config.window_rope_theta, None)
             windowed = replace(windowed, cos=cos, sin=sin)

@@ -19,7 +19,7 @@ from mathref.evaluator import (
     verdict_words,
     word_logprobs,
 )
-from mathref.model import KVCache, ModelConfig, Transformer
+from mathref.model import ModelConfig, Transformer
 from mathref.prompts import evaluator_prompt
 from mathref.runs import ASSETS
 from mathref.tokenizer import load_tokenizer
@@ -143,18 +143,9 @@ def test_word_logprobs_equal_a_forward_pass_a_word(tokenizer):
 
 
 @each_tokenizer
-def test_the_cached_prefix_changes_nothing(tokenizer):
-    model, words = build(tokenizer.vocab_size), verdict_words(tokenizer)
-    prefix = encode_problem(tokenizer, PROBLEM)
-    suffixes = [encode_candidate(tokenizer, solution) for solution in SOLUTIONS]
-    longest = max(n_tokens(prefix, suffix, words) for suffix in suffixes)
-    cache = KVCache(model.config, 1, longest, device="cpu", dtype=torch.float32)
-    model.hidden(torch.tensor([prefix]), kv_cache=cache)
-    cached = word_logprobs(model, suffixes, words, kv_cache=cache.repeat(len(suffixes)))
-    uncached = word_logprobs(model, [prefix + suffix for suffix in suffixes], words)
-    torch.testing.assert_close(cached, uncached, rtol=1e-4, atol=1e-4)
+def test_log_odds_are_those_of_a_forward_pass_a_word(tokenizer):
+    model = build(tokenizer.vocab_size)
     odds = log_odds(model, tokenizer, PROBLEM, SOLUTIONS)
-    assert odds == pytest.approx((uncached[:, 0] - uncached[:, 1]).tolist(), abs=1e-3)
     assert odds == pytest.approx([plain_odds(model, tokenizer, s) for s in SOLUTIONS], abs=1e-3)
 
 
@@ -206,26 +197,35 @@ class Counted(Transformer):
         return super().hidden(tokens, **options)
 
 
-def test_the_problem_is_read_once_and_equal_texts_are_scored_once():
+def test_what_candidates_share_is_read_once_and_equal_texts_are_scored_once():
+    """Every distinct beginning of a template and one of its words is one token of work, none is padding."""
     torch.manual_seed(0)
     model = Counted(build(SHIPPED.vocab_size).config).eval()
-    scores = score(model, SHIPPED, PROBLEM, [SOLUTIONS[0], SOLUTIONS[1], SOLUTIONS[0], SOLUTIONS[0]])
-    assert scores[0] == scores[2] == scores[3]
-    prefix = len(encode_problem(SHIPPED, PROBLEM))
-    assert [rows for rows, _ in model.calls] == [1, 2] and model.calls[0] == (1, prefix)
+    solutions = [SOLUTIONS[0], SOLUTIONS[1], SOLUTIONS[0], SOLUTIONS[0] + " Yes.", SOLUTIONS[0]]
+    scores = score(model, SHIPPED, PROBLEM, solutions)
+    assert scores[0] == scores[2] == scores[4]
+    rows = [template(SHIPPED, s) + word[:-1] for s in solutions for word in verdict_words(SHIPPED)]
+    beginnings = {row[:end] for row in rows for end in range(1, len(row) + 1)}
+    assert model.calls == [(1, len(beginnings))]
+    assert len(beginnings) < sum(map(len, rows)) / 5
 
 
-def test_batches_hold_the_tokens_that_were_asked_for():
+@pytest.mark.parametrize("name", ["shipped", "one-token"])
+def test_batches_hold_the_tokens_that_were_asked_for(name):
     """The two words were left out of the count, nine tokens a row with the shipped tokenizer."""
-    torch.manual_seed(0)
-    model = Counted(build(SHIPPED.vocab_size).config).eval()
-    for budget in (1, 100, 150, 10_000):
+    tokenizer = TOKENIZERS[name]
+    model = Counted(build(tokenizer.vocab_size).config).eval()
+
+    def widths(budget: int) -> list[int]:
         model.calls = []
-        score(model, SHIPPED, PROBLEM, SOLUTIONS, tokens_per_batch=budget)
-        batches = model.calls[1:]
-        assert sum(rows for rows, _ in batches) == len(SOLUTIONS)
-        assert all(rows == 1 or rows * width <= budget for rows, width in batches)
-    assert len(batches) == 1
+        log_odds(model, tokenizer, PROBLEM, SOLUTIONS, tokens_per_batch=budget)
+        return [width for _, width in model.calls]
+
+    (total,) = widths(10_000)
+    assert widths(total) == [total]
+    halves = widths(total - 1)
+    assert len(halves) == 2 and max(halves) < total < sum(halves)  # the problem is read twice then
+    assert len(widths(1)) == len(SOLUTIONS)
 
 
 def test_no_solutions_have_no_scores():
@@ -271,13 +271,13 @@ class Certain(torch.nn.Module):
         with torch.no_grad():
             self.logits[128] = odds
 
-    def hidden(self, tokens, *, kv_cache=None, layout=None):
+    def hidden(self, tokens, *, layout=None):
         return torch.zeros(*tokens.shape, 1)
 
     def head(self, hidden):
         return self.logits.expand(*hidden.shape[:-1], -1)
 
-    def free_layout(self, positions, visible, *, kv_cache=None):
+    def tree_layout(self, tree):
         return None
 
 

@@ -23,6 +23,7 @@ import torch
 from mathref.architectures import FAMILIES, config_from_hf, config_to_hf
 from mathref.memory import count_parameters
 from mathref.model import KVCache, ModelConfig, Transformer, with_more_layers
+from mathref.prefix_tree import prefix_tree
 from mathref.problems import generate
 from mathref.runs import ASSETS
 from mathref.sampler import sample
@@ -413,7 +414,7 @@ def test_rows_of_a_cache_are_repeated_copied_and_selected(case: str) -> None:
         prompts[i, :length], mask[i, :length] = random_tokens(length, seed=length), True
     cache = KVCache(model.config, 3, 24, device="cpu", dtype=torch.float32)
     model(prompts, mask=mask, kv_cache=cache)
-    cache = cache.repeat(2)  # rows 0 0 1 1 2 2
+    cache.select(torch.tensor([0, 0, 1, 1, 2, 2]))
     cache.copy_rows(torch.tensor([4, 2]), torch.tensor([1, 6]))  # rows 0 2 1 1 2 2 1
     cache.select(torch.tensor([6, 1, 0, 4]))  # rows 1 2 0 2
     more = random_tokens(4, 5, seed=3)
@@ -423,25 +424,23 @@ def test_rows_of_a_cache_are_repeated_copied_and_selected(case: str) -> None:
         torch.testing.assert_close(logits[i], alone, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("seen", [0, 12], ids=["uncached", "cached"])
 @pytest.mark.parametrize("case", WINDOWED)
 @torch.no_grad()
-def test_two_continuations_side_by_side_equal_each_alone(case: str, seen: int) -> None:
-    """As the evaluator lays out its two words: the window counts positions, not places in the row."""
-    model, text = our_model(case), random_tokens(1, 12)
-    first, second = random_tokens(1, 5, seed=2), random_tokens(1, 9, seed=3)
-    cache = None
-    if seen:
-        cache = KVCache(model.config, 1, 26, device="cpu", dtype=torch.float32)
-        model(text, kv_cache=cache)
-    tokens = torch.cat((text[:, seen:], first, second), dim=1)
-    positions = torch.cat((torch.arange(seen, 17), torch.arange(12, 21)))[None]
-    visible = torch.ones(26, 26, dtype=torch.bool).tril()
-    visible[17:, 12:17] = False  # the second continuation does not see the first
-    layout = model.free_layout(positions, visible[None, seen:], kv_cache=cache)
-    logits = model.head(model.hidden(tokens, kv_cache=cache, layout=layout))[0]
-    ends = [model(torch.cat((text, end), dim=1))[0, 12:] for end in (first, second)]
-    torch.testing.assert_close(logits[12 - seen :], torch.cat(ends), rtol=1e-4, atol=1e-4)
+def test_texts_of_a_prefix_tree_equal_each_alone(case: str) -> None:
+    """As the evaluator lays out candidates: the window counts positions in a text, not places in the row."""
+    model, start = our_model(case), random_tokens(1, 12)[0].tolist()
+    ends = [random_tokens(1, n, seed=n)[0].tolist() for n in (5, 9, 1, 20)]
+    texts = [
+        tuple(start),
+        *(tuple(start + end) for end in ends),
+        tuple(ends[3] + start),
+        tuple(start + ends[0]),
+    ]
+    tree = prefix_tree(texts)
+    logits = model.head(model.hidden(tree.tokens, layout=model.tree_layout(tree)))[0]
+    for text, path in zip(texts, tree.paths, strict=True):
+        alone = model(torch.tensor([text]))[0]
+        torch.testing.assert_close(logits[list(path)], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["mistral, window", "gemma3_text, scaled, capped"])

@@ -56,7 +56,7 @@ def test_a_model_of_seven_billion():
     adapters = memory.of_training(LLAMA_7B, n_trained=1_000_000)
     assert adapters.least == 4 * (WEIGHTS_7B - 1_000_000) + 16_000_000
     scoring = memory.of_scoring(LLAMA_7B, 16384, torch.bfloat16)
-    assert (scoring.least, scoring.most) == (2 * WEIGHTS_7B, 2 * WEIGHTS_7B + 16384 * TOKEN_7B)
+    assert (scoring.least, scoring.most) == (2 * WEIGHTS_7B, 2 * WEIGHTS_7B + 16384 * 3 * 11008 * 2)
 
 
 def test_the_cache_is_counted_as_it_is_kept():
