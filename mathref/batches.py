@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from mathref import processes
 from mathref.prompts import completion, generator_prompt
 
 if TYPE_CHECKING:
@@ -75,6 +76,24 @@ def micro_batches(items: Sequence[Item], n_tokens: Callable[[Item], int], budget
         else:
             groups.append([item])
     return groups
+
+
+def my_batches(
+    items: Sequence[Item], n_tokens: Callable[[Item], int], budget: int
+) -> list[tuple[list[Item], int]]:
+    """This process's micro-batches of `items`, equally many on each; each with its factor in sums, 1 or 0.
+
+    The items are dealt out by length, and each process cuts its share as one process cuts all. Where others
+    have more micro-batches, or there are fewer items than processes, the shortest item comes again with
+    factor 0: with sharded weights every process has to take part in every forward and backward pass.
+    """
+    n = processes.world_size()
+    if n == 1:
+        return [(batch, 1) for batch in micro_batches(items, n_tokens, budget)]
+    by_length = sorted(items, key=n_tokens, reverse=True)
+    cuts = [micro_batches(by_length[first::n], n_tokens, budget) for first in range(n)]
+    mine = [(batch, 1) for batch in cuts[processes.rank()]]
+    return mine + [(by_length[-1:], 0)] * (max(map(len, cuts)) - len(mine))
 
 
 def step_items(items: Sequence[Item], step: int, batch_size: int, seed: int) -> list[Item]:

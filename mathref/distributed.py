@@ -1,10 +1,10 @@
-"""One model trained by several processes: whose batches, whose weights, and how gradients are added.
+"""One model trained by several processes: who holds which weights, and how gradients are added.
 
 Paper: section 13, item 9, over processes: the gradient of a step is that of the mean over all its targets,
 
     g = sum over ranks r, sum over micro-batches b of r, of grad loss_b / W,    W: weight of the whole step,
 
-so ranks add plain sums, whatever they hold: a mean of the ranks' means would weigh a short text more.
+so ranks add plain sums, whatever they hold (`batches.my_batches`): a mean of means weighs short texts more.
 Choices [P]: "ddp", a whole model a process, whose gradients are added once a step, after its last
 micro-batch. torch's DistributedDataParallel is not used: it divides by the number of processes, wants the
 loss behind one `forward`, and needs care for ranks with fewer micro-batches; five lines do without, and what
@@ -18,37 +18,17 @@ model is validated by all processes in step, its loss in shares. A single proces
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from mathref import processes
-from mathref.batches import micro_batches
 from mathref.model import Transformer
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 Parallel = Literal["ddp", "fsdp"]
-
-
-def my_batches(
-    items: Sequence[Item], n_tokens: Callable[[Item], int], budget: int
-) -> list[tuple[list[Item], int]]:
-    """This process's micro-batches of `items`, equally many on each; each with its factor in sums, 1 or 0.
-
-    The items are dealt out by length, and each process cuts its share as one process cuts all. Where others
-    have more micro-batches, or there are fewer items than processes, the shortest item comes again with
-    factor 0: with sharded weights every process has to take part in every forward and backward pass.
-    """
-    n = processes.world_size()
-    if n == 1:
-        return [(batch, 1) for batch in micro_batches(items, n_tokens, budget)]
-    by_length = sorted(items, key=n_tokens, reverse=True)
-    cuts = [micro_batches(by_length[first::n], n_tokens, budget) for first in range(n)]
-    mine = [(batch, 1) for batch in cuts[processes.rank()]]
-    return mine + [(by_length[-1:], 0)] * (max(map(len, cuts)) - len(mine))
 
 
 # ---- Weights -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from mathref import distributed, processes
-from mathref.batches import Example, pad_batch, step_items
+from mathref.batches import Example, my_batches, pad_batch, step_items
 from mathref.checkpoint import (
     CHECKPOINT,
     METRICS,
@@ -217,7 +217,7 @@ def optimise_step(
     device = next(model.parameters()).device
     total_weight = sum(objective.weight(item) for item in items)
     total_loss = torch.zeros((), device=device)
-    for batch, factor in distributed.my_batches(items, objective.n_tokens, config.tokens_per_batch):
+    for batch, factor in my_batches(items, objective.n_tokens, config.tokens_per_batch):
         with autocast(device, config):
             loss = objective.loss(model, batch) / total_weight * factor
         loss.backward()
@@ -285,6 +285,6 @@ def mean_loss(
     device = next(model.parameters()).device
     total = 0.0
     with torch.inference_mode(), autocast(device, config):
-        for batch, factor in distributed.my_batches(items, objective.n_tokens, config.tokens_per_batch):
+        for batch, factor in my_batches(items, objective.n_tokens, config.tokens_per_batch):
             total += objective.loss(model, batch).item() * factor
     return processes.total(total) / sum(objective.weight(item) for item in items)

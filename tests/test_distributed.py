@@ -22,8 +22,8 @@ import torch
 
 import rerank
 import sample
-from mathref import distributed, lora, processes
-from mathref.batches import Example
+from mathref import lora, processes
+from mathref.batches import Example, my_batches
 from mathref.checkpoint import CHECKPOINT, METRICS
 from mathref.data import SamplesFile, read_samples
 from mathref.memory import of_training
@@ -230,7 +230,7 @@ def test_batches_cover_a_step_once_and_are_equally_many(monkeypatch: pytest.Monk
         shares = []
         for r in range(n):
             monkeypatch.setattr(processes, "rank", lambda r=r: r)
-            shares.append(distributed.my_batches(items, lambda item: len(item.ids), 60))
+            shares.append(my_batches(items, lambda item: len(item.ids), 60))
         assert len({len(share) for share in shares}) == 1
         counted = [item for share in shares for batch, factor in share for item in batch if factor]
         assert sorted(map(id, counted)) == sorted(map(id, items))
