@@ -28,7 +28,7 @@ class Group:
     """Texts of like length, for one call of attention; their new tokens follow each other in the row."""
 
     queries: torch.Tensor  # (b, t) places in the row of each text's new tokens
-    is_real: torch.Tensor  # (b, t) bool; False: padding
+    is_new: torch.Tensor  # (new tokens,) those of the b * t queries that are no padding
     depths: torch.Tensor  # (b, t) how many tokens of the text stand before it
     keys: torch.Tensor  # (b, s) places in the row of all of each text's tokens
     visible: torch.Tensor  # (b, 1, t, s) bool, True = attended to
@@ -102,10 +102,10 @@ def _group(paths: Sequence[Ids], shared: Sequence[int]) -> Group:
     new = [torch.tensor(path[start:]) for path, start in zip(paths, shared, strict=True)]
     queries = pad_sequence(new, batch_first=True)  # (b, t)
     steps = torch.arange(queries.shape[1])  # (t,)
-    is_real = steps < torch.tensor([len(places) for places in new]).unsqueeze(1)  # (b, t)
+    is_new = steps < torch.tensor([len(places) for places in new]).unsqueeze(1)  # (b, t)
     depths = torch.tensor(shared).unsqueeze(1) + steps  # (b, t)
     visible = torch.arange(keys.shape[1]) <= depths.unsqueeze(2)  # (b, t, s)
-    return Group(queries, is_real, depths, keys, visible.unsqueeze(1))
+    return Group(queries, is_new.flatten().nonzero().squeeze(1), depths, keys, visible.unsqueeze(1))
 
 
 def _on(group: Group, device: torch.device | str) -> Group:
@@ -126,9 +126,13 @@ def attend_by_text(
     q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (N, H or G, D)
     found = []
     for group in groups:
-        rows = (
-            x[places].transpose(1, 2) for x, places in ((q, group.queries), (k, group.keys), (v, group.keys))
-        )
-        y = attend(*rows, group.visible)  # (b, H, t, D)
-        found.append(y.transpose(1, 2)[group.is_real])  # (new tokens, H, D)
+        rows = (_rows(q, group.queries), _rows(k, group.keys), _rows(v, group.keys))
+        y = attend(*rows, group.visible).transpose(1, 2)  # (b, t, H, D)
+        found.append(y.flatten(0, 1).index_select(0, group.is_new))  # (new tokens, H, D)
     return torch.cat(found).transpose(0, 1).unsqueeze(0)
+
+
+def _rows(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """x (N, heads, D) at places (b, t) -> (b, heads, t, D)."""
+    found = x.index_select(0, places.flatten())  # its gradient is faster than that of x[places]
+    return found.view(*places.shape, *x.shape[1:]).transpose(1, 2)

@@ -33,7 +33,7 @@ def test_each_token_is_worked_on_once_and_sees_the_beginning_it_ends(found):
     tree = prefix_tree(found)
     place, paths = 0, {path[: i + 1] for path in tree.paths for i in range(len(path))}
     for group in tree.groups:
-        for row, column in group.is_real.nonzero().tolist():
+        for row, column in (divmod(i, group.queries.shape[1]) for i in group.is_new.tolist()):
             assert group.queries[row, column] == place  # they stand in the row in the order of the groups
             seen = group.keys[row][group.visible[row, 0, column]].tolist()
             assert seen[-1] == place and tuple(seen) in paths
