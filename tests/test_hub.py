@@ -1,5 +1,6 @@
 """--model owner/name: what is fetched, what is not, what wins, and how it fails, in one line each."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -151,7 +152,11 @@ def test_files_are_named_after_the_model_not_after_its_commit(fake):
 
 
 def test_train_starts_from_it_and_keeps_the_commit_in_run_json(fake):
-    flags = "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 4 --families gcd --out new"
+    records = [
+        {"id": f"p{i}", "problem": f"1+{i}?", "answer": f"{i + 1}", "solution": "Add."} for i in range(8)
+    ]
+    Path("data.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    flags = "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2 --data data.jsonl --out new"
     assert train.main([*flags.split(), "--model", "owner/tiny", "--device", "cpu"]) == 0
     assert read_json(Path("new") / "run.json")["settings"]["model"] == f"owner/tiny@{COMMIT}"
 
