@@ -177,7 +177,15 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from mathref.data import read_samples
-    from mathref.scoring import likelihood, missing, open_scored, samples_digest, score_file, wanted_indices
+    from mathref.scoring import (
+        likelihood,
+        missing,
+        open_scored,
+        record_cost,
+        samples_digest,
+        score_file,
+        wanted_indices,
+    )
 
     meta, problems = read_samples(args.samples)
     problems = problems[: args.limit or None]
@@ -199,6 +207,8 @@ def main(argv: list[str] | None = None) -> int:
         with bar:
             for _ in score_file(out, meta, problems, wanted, evaluator):
                 bar.update()
+    else:
+        processes.on_first(record_cost, out)
     summarize(out, args)
     return 0
 

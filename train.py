@@ -384,22 +384,37 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
             lora.save_adapter(model, args.out / lora.FOLDER, adapters, base)
 
     print(*stage.notes, sep="\n")
-    fingerprint = on_first(open_run, args.out, settings, resume=args.resume)
-    on_first(stage.tokenizer.save, args.out)
-    progress = trainer.train(
-        stage.model,
-        stage.items,
-        stage.objective,
-        config,
-        args.out,
-        validate=stage.validate,
-        save_best=save_best,
-        resume=args.resume,
-        fingerprint=fingerprint,
-    )
-    if stage.finish:
-        print(on_first(stage.finish, args.out))
+    with open_run(args.out, settings, resume=args.resume) as fingerprint:
+        on_first(stage.tokenizer.save, args.out)
+        progress = trainer.train(
+            stage.model,
+            stage.items,
+            stage.objective,
+            config,
+            args.out,
+            validate=stage.validate,
+            save_best=save_best,
+            resume=args.resume,
+            fingerprint=fingerprint,
+        )
+        if stage.finish:
+            print(on_first(stage.finish, args.out))
     return progress
+
+
+def run_in_turn(planned: list[argparse.Namespace], adapters: LoRAConfig | None) -> None:
+    """Train the stages, each from the model of the one before."""
+    model = generator = Path(planned[0].model)
+    for place, own in enumerate(planned):
+        if len(planned) > 1:
+            print(f"stage {place + 1} of {len(planned)}: {own.stage}")
+        own.model = str(model)
+        source = resolve_model(str(generator)) if own.stage in ON_CANDIDATES else generator
+        progress = run_stage(own, source, adapters)
+        report(own, progress)
+        model = own.out
+        if own.stage != "scr":
+            generator = own.out
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -414,23 +429,13 @@ def main(argv: list[str] | None = None) -> int:
     args.model = processes.on_first(pinned, args.model)
     planned, adapters = plan(args), lora_config(args)
     check_memory(args, adapters)
-    model = generator = Path(args.model)
     if args.stage == "mtsf":
-        processes.on_first(
-            open_run, args.out, settings_of(args, "out", "resume", "parallel"), resume=args.resume
-        )
-    for place, own in enumerate(planned):
-        if len(planned) > 1:
-            print(f"stage {place + 1} of {len(planned)}: {own.stage}")
-        own.model = str(model)
-        source = resolve_model(str(generator)) if own.stage in ON_CANDIDATES else generator
-        progress = run_stage(own, source, adapters)
-        report(own, progress)
-        model = own.out
-        if own.stage != "scr":
-            generator = own.out
-    if args.stage == "mtsf":
-        processes.on_first(publish, model, args.out)
+        settings = settings_of(args, "out", "resume", "parallel")
+        with open_run(args.out, settings, resume=args.resume):
+            run_in_turn(planned, adapters)
+            processes.on_first(publish, planned[-1].out, args.out)
+    else:
+        run_in_turn(planned, adapters)
     last = planned[-1]
     spent = f"{time.perf_counter() - started:.0f} s{peak_memory(args.device)}"
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")

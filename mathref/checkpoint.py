@@ -32,6 +32,7 @@ class Progress:
     best: list[float] | None = None  # of the best validation so far: (pass@1, -loss), compared in this order
     tokens: int = 0  # trained on so far, prompts included, padding not
     seconds: float = 0.0  # spent so far, over all resumed parts
+    pending: dict[str, float] | None = None  # the line of metrics.jsonl of a step that is not validated yet
 
 
 def save_checkpoint(

@@ -20,6 +20,7 @@ One line of a samples file, after a first line {"meta": {...}}:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -30,10 +31,19 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from mathref.ablations import Ablation, ablate
-from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_json, read_jsonl
+from mathref.files import (
+    append_jsonl,
+    atomic_write,
+    drop_partial_line,
+    drop_temporaries,
+    locked,
+    open_appending,
+    read_json,
+    read_jsonl,
+)
 from mathref.formats import (
     Problem,
     Row,
@@ -327,6 +337,11 @@ def write_samples(path: str | Path, meta: dict[str, Any], problems: Iterable[Sam
         append_jsonl(file, records, compress=path.suffix == ".gz")
 
 
+def lock_of(path: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of a samples file."""
+    return locked(path.with_name(f".{path.name}.lock"), path)
+
+
 _OTHER_OUT = "name another --out, or use --overwrite"
 
 
@@ -334,7 +349,8 @@ class SamplesFile:
     """A samples file that grows by whole lines, so that a killed run continues at the next problem.
 
     Opening an existing file keeps its lines if its meta equals `meta` (`done` then holds the ids that are
-    there) and refuses it otherwise; `overwrite=True` starts anew. Use it as a context manager.
+    there) and refuses it otherwise; `overwrite=True` starts anew. Use it as a context manager: until it is
+    closed no other process can open it (BlockingIOError).
     """
 
     def __init__(self, path: str | Path, meta: dict[str, Any], overwrite: bool = False) -> None:
@@ -344,15 +360,22 @@ class SamplesFile:
         self._compress = self.path.suffix == ".gz"
         if self.path.is_dir():
             raise ValueError(f"{self.path}: is a folder, expected the name of a samples file")
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(lock_of(self.path))
+            self._open(overwrite)
+            self._file = opened.enter_context(open_appending(self.path))
+            self._closing = opened.pop_all()
+
+    def _open(self, overwrite: bool) -> None:
+        """Begin the file with its meta line, or check it and find out what it holds."""
+        drop_temporaries(self.path.parent, self.path.name)
         if overwrite or not self.path.exists() or self.path.stat().st_size == 0:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.path) as file:
                 append_jsonl(file, [{"meta": self.meta}], compress=self._compress)
         else:
             self._check_meta()  # before anything is cut off: it may be a file of another kind
             drop_partial_line(self.path)
             self.done = {problem.id for problem in read_samples(self.path)[1]}
-        self._file: IO[bytes] = open(self.path, "ab")
 
     def _check_meta(self) -> None:
         there = next(read_jsonl(self.path))[1].get("meta")
@@ -375,7 +398,7 @@ class SamplesFile:
         self.done.update(problem.id for problem in problems)
 
     def close(self) -> None:
-        self._file.close()
+        self._closing.close()
 
     def __enter__(self) -> SamplesFile:
         return self

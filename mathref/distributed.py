@@ -93,6 +93,11 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
+def mine(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process has of a tensor that may be sharded."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
+
+
 def laid_out_as(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """`value`, whole on every process, on the device of `parameter`; this process's slice, if that is one."""
     value = value.to(parameter.device)

@@ -4,12 +4,14 @@ Paper: none; this is the ground under checkpoints, metrics and samples files.
 Choices: a file is written under a temporary name in its own folder, flushed to the disk (fsync) and renamed,
 so that a reader sees the old file or the new one, never half of it. Appended files (metrics, samples) grow by
 whole lines; what a kill leaves of a last line is cut off before the next append (`drop_partial_line`). A file
-whose name ends in .gz grows by whole gzip members, which any gzip reader takes as one stream.
+whose name ends in .gz grows by whole gzip members, which any gzip reader takes as one stream. Whoever writes
+holds a lock (`locked`), which the system takes back when its process ends, however it ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
 import hashlib
 import json
@@ -18,6 +20,24 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+_locks: set[Path] = set()  # the lock files that this process holds
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an error of writing, such as a full disk, say which file it met."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -28,7 +48,7 @@ def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
         raise FileNotFoundError(f"{path.parent}: no such folder, to write {path.name} into")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        with naming(path), open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -47,6 +67,61 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def drop_temporaries(folder: Path, name: str | None = None) -> None:
+    """Remove what a killed `atomic_write` left in `folder`, of the file `name` and those named after it.
+
+    Only for a writer that has the folder, or the file, to itself (`locked`).
+    """
+    for temporary in folder.glob(f".{glob.escape(name)}.*.tmp" if name else ".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str | Path) -> Iterator[None]:
+    """Have `what` to oneself, by a lock on the file `path`, which is there as long as somebody holds it.
+
+    Raises BlockingIOError naming the process that holds it. The lock is one of the system on an open file:
+    the file of a killed process blocks nobody. This process may take a lock again that it has. Its folder
+    is made. Nothing is locked without fcntl, and on a file system that has no locks.
+    """
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if fcntl is None or path in _locks:
+        yield
+        return
+    with _acquired(path, what) as file:
+        _locks.add(path)
+        try:
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+            file.flush()
+            yield
+        finally:
+            _locks.discard(path)
+            path.unlink(missing_ok=True)  # before the lock ends: whoever opens the path now makes a new file
+
+
+def _acquired(path: Path, what: str | Path) -> IO[bytes]:
+    """The lock file, opened and locked."""
+    while True:
+        file = open(path, "ab+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().decode() or "that just began"
+            file.close()
+            raise BlockingIOError(
+                f"{what} is being written by another process, {holder}; wait for its end, or end it"
+            ) from None
+        except OSError:  # a file system without locks
+            return file
+        with contextlib.suppress(FileNotFoundError):  # its last holder may have removed it since we opened it
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -99,7 +174,10 @@ def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
         # of more digits than Python converts.
         record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}:{number}: not JSON ({error}); expected one JSON object a line") from None
+        cut = "" if line.endswith(b"\n") else "; the line has no end: a run may still write it, or was killed"
+        raise ValueError(
+            f"{path}:{number}: not JSON ({error}); expected one JSON object a line{cut}"
+        ) from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}")
     return record
@@ -149,6 +227,11 @@ def drop_partial_line(path: str | Path) -> int:
     return size - kept
 
 
+def open_appending(path: Path) -> IO[bytes]:
+    """Open for `append_jsonl`, without a buffer: what a full disk refused is not tried again on closing."""
+    return open(path, "ab", buffering=0)  # type: ignore[return-value]
+
+
 def append_jsonl(file: IO[bytes], records: list[dict[str, Any]], *, compress: bool = False) -> None:
     """Append records as whole lines (as one gzip member) and hand them to the disk before returning."""
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -156,10 +239,12 @@ def append_jsonl(file: IO[bytes], records: list[dict[str, Any]], *, compress: bo
         lines = text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which a foreign file may hold; JSON can escape it
         lines = "".join(json.dumps(record) + "\n" for record in records).encode()
-    if lines:
-        file.write(gzip.compress(lines) if compress else lines)
-    file.flush()
-    os.fsync(file.fileno())
+    with naming(file.name):
+        rest = memoryview(gzip.compress(lines) if compress and lines else lines)
+        while rest:
+            rest = rest[file.write(rest) :]
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sha256(path: str | Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mathref import processes
-from mathref.data import SampledProblem, SamplesFile, read_samples, write_samples
+from mathref.data import SampledProblem, SamplesFile, lock_of, read_samples, write_samples
 
 Item = TypeVar("Item")
 
@@ -42,16 +42,17 @@ def open_shared(
     where no parts are left, that is `SamplesFile`, unless lines of `path` are going to change or to come
     between others (`grows` false). Errors are those of `SamplesFile`.
     """
-    if processes.world_size() == 1 and grows and not _parts(path):
-        with SamplesFile(path, meta, overwrite=overwrite) as file:
+    with processes.held_by_first(lock_of(path)):
+        if processes.world_size() == 1 and grows and not _parts(path):
+            with SamplesFile(path, meta, overwrite=overwrite) as file:
+                yield file
+            return
+        done = processes.on_first(_written, path, meta, overwrite)
+        with SamplesFile(_part(path, processes.rank()), meta) as file:
+            file.done |= done
             yield file
-        return
-    done = processes.on_first(_written, path, meta, overwrite)
-    with SamplesFile(_part(path, processes.rank()), meta) as file:
-        file.done |= done
-        yield file
-    processes.barrier()
-    processes.on_first(_merge, path, meta, ids)
+        processes.barrier()
+        processes.on_first(_merge, path, meta, ids)
 
 
 def take_up(path: Path, meta: dict[str, Any], *, overwrite: bool = False) -> None:

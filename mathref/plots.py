@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mathref.files import atomic_write
 from mathref.metrics import mean_interval
 from mathref.report import Scored, System
 from mathref.rerank import Strategy
@@ -34,11 +35,13 @@ def _figure(n_rows: int, n_columns: int, size: tuple[float, float]) -> tuple[Any
 
 
 def _save(figure: Any, path: str | Path) -> None:
-    """Write the figure in the format of the name's ending, and close it."""
+    """Write the figure in the format of the name's ending, whole or not at all, and close it."""
     from matplotlib import pyplot
 
+    kind = Path(path).suffix.removeprefix(".") or "png"  # as matplotlib takes a name without an ending
     try:
-        figure.savefig(path, dpi=160)
+        with atomic_write(path) as file:
+            figure.savefig(file, dpi=160, format=kind)
     except ValueError:  # matplotlib's words for an unknown ending
         endings = ", ".join(sorted(figure.canvas.get_supported_filetypes()))
         raise ValueError(
@@ -213,7 +216,8 @@ def plot_calibration(
     found = [(s, evaluator_quality(s.sampled, validation[s.sampled.file])) for s in systems]
     found = [(system, quality) for system, quality in found if quality]
     if not found:
-        raise ValueError(NO_SCORES)
+        one_class = "nothing to calibrate: the scored candidates are all right, or all wrong"
+        raise ValueError(one_class if systems else NO_SCORES)
     figure, ((axes,),) = _figure(1, 1, (5.6, 5.2))
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="as it should be")
     for i, (system, quality) in enumerate(found):
@@ -228,4 +232,16 @@ def plot_calibration(
             )
     _label_axes(axes, "score S (mean of a bin of equal count)", "share of right candidates")
     axes.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def plot_panels(
+    label: str, x: Sequence[float], panels: Mapping[str, Sequence[float]], path: str | Path
+) -> None:
+    """Draw several quantities over one x, a panel each, from zero on."""
+    figure, (row,) = _figure(1, len(panels), (5 * len(panels), 4))
+    for axes, (name, y), colour in zip(row, panels.items(), COLOURS, strict=False):
+        axes.plot(x, y, color=colour, linewidth=1.2)
+        axes.set_ylim(0, 1.1 * max(y) or 1)
+        _label_axes(axes, label, name)
     _save(figure, path)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,6 +91,14 @@ def on_first(function: Callable[..., Result], *args: Any, **options: Any) -> Res
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+@contextmanager
+def held_by_first(context: AbstractContextManager[Any]) -> Iterator[None]:
+    """Enter `context` on the first process alone; all raise its error."""
+    with ExitStack() as held:
+        on_first(lambda: held.enter_context(context))
+        yield
 
 
 def total(value: Any) -> Any:

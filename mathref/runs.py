@@ -4,30 +4,43 @@ Paper: none. A run folder holds config.json, model.safetensors and the tokenizer
 other tools load), run.json (arguments, seed, versions, git commit, data), metrics.jsonl and
 checkpoint.safetensors.
 Choices [P]: a folder that holds a run is never written over; --resume continues it if its arguments are the
-same.
+same. SIGTERM ends a command as Ctrl-C does: what is finished is kept, exit status 130.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref import __version__, hub, processes
-from mathref.files import append_jsonl, atomic_write, digest_text, read_json, read_jsonl, write_json
+from mathref.files import (
+    append_jsonl,
+    atomic_write,
+    digest_text,
+    drop_temporaries,
+    locked,
+    read_json,
+    read_jsonl,
+    write_json,
+)
+from mathref.interrupts import terminable
 
 if TYPE_CHECKING:
     import torch
 
 RUN = "run.json"
+LOCK = ".lock"  # in a run folder while a process writes there
 PACKAGES = ("torch", "numpy", "safetensors", "sentencepiece", "sympy")
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
@@ -38,6 +51,18 @@ VERSION = f"mathref {__version__}"
 # What the commands need beyond a plain installation; the grader needs none of it.
 EXTRAS = ("torch", "sentencepiece", "safetensors", "numpy", "tqdm", "tokenizers", "matplotlib")
 SHIPPED = ("tiny", "small")  # base models that come with the repository
+
+
+# What a user can cause, and mend.
+MISTAKES = (
+    ValueError,
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    BlockingIOError,
+)
+GO_ON = "the same command goes on where it stopped (train.py: with --resume)"
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -51,12 +76,13 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] | None = None) -> int:
     """Call `main(argv)` and return the exit status: what a user caused is one line, not a traceback.
 
-    2 for a mistake in the input, 1 for a run that failed on its own (full disk, non-finite loss), 130 for
-    Ctrl-C. Of torchrun's processes one prints the line.
+    2 for a mistake in the input and for files that another process writes, 1 for a run that failed on its own
+    (full disk, non-finite loss), 130 for Ctrl-C and SIGTERM. Of torchrun's processes one prints the line.
     """
-    if processes.are_launched():
+    if processes.are_launched():  # torchrun sends SIGTERM to those that are left when one has failed
         return processes.run(lambda: _attempt(main, argv))
-    status, line = _attempt(main, argv)
+    with terminable():
+        status, line = _attempt(main, argv)
     if line:
         print(line, file=sys.stderr)
     return status
@@ -66,37 +92,49 @@ def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | N
     """The exit status of `main(argv)`, and the line about what went wrong, if something did."""
     try:
         return main(argv) or 0, ""
-    except (ValueError, FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+    except MISTAKES as error:
         return 2, _one_line(error)
     except ModuleNotFoundError as error:
         return 1, _one_line(_how_to_install(error))
     except (OSError, FloatingPointError, MemoryError) as error:
-        return 1, _one_line(error)
-    except KeyboardInterrupt:
-        again = "interrupted; the same command goes on where it stopped (train.py: with --resume)"
-        return 130, _one_line(RuntimeError(again))
+        return 1, _one_line(error, _advice(error))
+    except KeyboardInterrupt as stop:
+        return 130, _one_line(f"interrupted{f' {stop}' if str(stop) else ''}; {GO_ON}")
 
 
-def _how_to_install(error: ModuleNotFoundError) -> ModuleNotFoundError:
-    """The same error; for a package that an extra brings, with the command that brings it."""
+def _one_line(error: BaseException | str, advice: str = "") -> str:
+    text = " ".join((str(error) + advice).split()) or type(error).__name__
+    return f"{Path(sys.argv[0]).name}: error: {text}"
+
+
+def _advice(error: BaseException) -> str:
+    """What to do where a file could not be written."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"; make room, then {GO_ON}"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "; choose another place, or change who may write there"
+    return ""
+
+
+def _how_to_install(error: ModuleNotFoundError) -> str:
+    """The error's words; for a package that an extra brings, the command that brings it."""
     package = (error.name or "").split(".")[0]
     if package not in EXTRAS:
-        return error
-    return ModuleNotFoundError(
+        return str(error)
+    return (
         f"{package} is not installed, which this command needs; in the folder of the source: "
         "pip install '.[all]' (or pip install -r requirements.txt, to run from there)"
     )
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return f"{Path(sys.argv[0]).name}: error: {text}"
 
 
 def spelled(script: str) -> str:
     """A command as its user types it: `python sample.py`, or `mathref-sample` where that was installed."""
     installed = SCRIPTS != ROOT or Path(sys.argv[0]).name.startswith("mathref-")
     return f"mathref-{Path(script).stem}" if installed else f"python {script}"
+
+
+# ---- Names from the command line ---------------------------------------------------------------------
 
 
 def comma_list(text: str) -> list[str]:
@@ -147,6 +185,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
 
 
+# ---- Run folders -------------------------------------------------------------------------------------
+
+
 def refuse_existing(folder: Path, *, resume: bool) -> None:
     """Raise FileExistsError for a folder that holds a run, unless it is to be resumed."""
     if (folder / RUN).exists() and not resume:
@@ -155,24 +196,41 @@ def refuse_existing(folder: Path, *, resume: bool) -> None:
         )
 
 
-def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> str:
-    """Create the run folder with run.json, or check that it holds this very run; returns its fingerprint.
-
-    `settings` is all that decides the result. Raises FileExistsError for a folder that holds a run when not
-    resuming, and ValueError naming the settings that differ when resuming.
-    """
-    fingerprint = digest_text(json.dumps(settings, sort_keys=True))
+def _refuse_foreign(folder: Path, *, resume: bool) -> None:
+    """Raise FileExistsError for a folder that holds another's files, or a run that is not to be resumed."""
     refuse_existing(folder, resume=resume)
+    if not (folder / RUN).exists():
+        # A kill before run.json had its name leaves its temporary file and the lock, which are nobody's.
+        ours = (f".{RUN}.", LOCK)
+        if folder.is_dir() and any(not file.name.startswith(ours) for file in folder.iterdir()):
+            raise FileExistsError(
+                f"{folder} is not empty and holds no run of this program; choose another --out"
+            )
+
+
+@contextlib.contextmanager
+def open_run(folder: Path, settings: dict[str, Any], *, resume: bool) -> Iterator[str]:
+    """Create the run folder with run.json, or check that it holds this very run; yields its fingerprint.
+
+    The folder is this process's until the block ends. `settings` is all that decides the result. Raises
+    FileExistsError for a folder that holds a run when not resuming, ValueError naming the settings that
+    differ when resuming, BlockingIOError for a folder that another process has.
+    """
+    processes.on_first(_refuse_foreign, folder, resume=resume)
+    with processes.held_by_first(locked(folder / LOCK, folder)):
+        yield processes.on_first(_enter_run, folder, settings)
+
+
+def _enter_run(folder: Path, settings: dict[str, Any]) -> str:
+    """Write run.json, or compare with it; returns the fingerprint of the settings."""
+    fingerprint = digest_text(json.dumps(settings, sort_keys=True))
+    drop_temporaries(folder)
     if (folder / RUN).exists():
         before = read_json(folder / RUN).get("settings", {})
         changed = [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in settings.items() if before.get(k) != v]
         if changed:
             raise ValueError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
         return fingerprint
-    # A kill before run.json had its name leaves its temporary file, which is none of anybody's.
-    if folder.is_dir() and any(not f.name.startswith(f".{RUN}.") for f in folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty and holds no run of this program; choose another --out")
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / RUN, {"settings": settings, "fingerprint": fingerprint, **provenance()})
     return fingerprint
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mathref import processes
-from mathref.data import SampledProblem, read_samples
+from mathref.data import SampledProblem, lock_of, read_samples
 from mathref.files import digest_text, read_json, write_json
 from mathref.parts import my_share, open_shared, take_up
 from mathref.rerank import Strategy, cluster, needed, pair_cache
@@ -101,9 +101,10 @@ def open_scored(out: Path, meta: dict[str, Any], *, overwrite: bool = False) -> 
 
     Raises ValueError where it belongs to other samples or another evaluator, unless `overwrite`.
     """
-    take_up(out, meta, overwrite=overwrite)
-    if overwrite:
-        cost_file(out).unlink(missing_ok=True)
+    with processes.held_by_first(lock_of(out)):
+        take_up(out, meta, overwrite=overwrite)
+        if overwrite:
+            cost_file(out).unlink(missing_ok=True)
     return {p.id: p for p in read_samples(out)[1]}
 
 
@@ -141,6 +142,17 @@ def count_scored(problems: Sequence[SampledProblem]) -> dict[str, int]:
     }
 
 
+def record_cost(out: Path, seconds: float | None = None) -> None:
+    """Write the cost file of a scored file that is done; a kill may have come before it.
+
+    `seconds` in the evaluator are by default those that it knows already.
+    """
+    path = cost_file(out)
+    if seconds is None:
+        seconds = read_json(path)["seconds"] if path.exists() else 0.0
+    write_json(path, {**count_scored(read_samples(out)[1]), "seconds": round(seconds, 3)})
+
+
 def score_file(
     out: Path,
     meta: dict[str, Any],
@@ -154,19 +166,18 @@ def score_file(
     `out` is as `open_scored` left it. When the iterator ends, `out` holds all problems in their order, and
     the cost file says what that took. Of torchrun's processes each works on its share of the problems.
     """
-    there = {p.id: p for p in read_samples(out)[1]}
-    todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
-    ids = [p.id for p in problems]
-    grows = list(there) == ids[: len(there)] and not any(p.id in there for p in todo)
-    timed = _Timed(evaluator, out, saves=processes.is_first())
-    try:
-        with open_shared(out, meta, ids, grows=grows) as file:
-            for problem in my_share(todo):
-                known = there.get(problem.id) or without_scores(problem)
-                file.append([score_problem(known, wanted[problem.id], timed)])
-                yield problem.id
-    finally:
-        timed.save()
-    seconds = timed.before + processes.total(timed.now)
-    if processes.is_first():
-        write_json(cost_file(out), {**count_scored(read_samples(out)[1]), "seconds": round(seconds, 3)})
+    with processes.held_by_first(lock_of(out)):
+        there = {p.id: p for p in read_samples(out)[1]}
+        todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
+        ids = [p.id for p in problems]
+        grows = list(there) == ids[: len(there)] and not any(p.id in there for p in todo)
+        timed = _Timed(evaluator, out, saves=processes.is_first())
+        try:
+            with open_shared(out, meta, ids, grows=grows) as file:
+                for problem in my_share(todo):
+                    known = there.get(problem.id) or without_scores(problem)
+                    file.append([score_problem(known, wanted[problem.id], timed)])
+                    yield problem.id
+        finally:
+            timed.save()
+        processes.on_first(record_cost, out, timed.before + processes.total(timed.now))

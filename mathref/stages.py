@@ -210,6 +210,10 @@ def ssft(
             f"{len(train)} training and {len(held_back)} validation examples fit the context of "
             f"{model.config.max_seq_len} tokens, expected at least one of each"
         )
+    solvable = with_room(tokenizer, data.validation, model.config.max_seq_len)
+    if len(solvable) < len(data.validation):
+        n_full = len(data.validation) - len(solvable)
+        notes.append(f"{n_full} validation problems are not solved: they fill the context by themselves")
     n_tokens, epochs = sum(len(e.ids) for e in train), config.steps * config.batch_size / len(train)
     notes.append(f"{n_tokens:,} tokens an epoch, {epochs:.2f} epochs")
     objective = SolutionLikelihood()
@@ -217,7 +221,7 @@ def ssft(
     def validate(model: Transformer) -> dict[str, float]:
         values = {"val/loss": trainer.mean_loss(model, held_back, objective, config)}
         if n_greedy:
-            problems = data.validation[:n_greedy]
+            problems = solvable[:n_greedy]
             values["val/pass@1"] = greedy_accuracy(model, tokenizer, problems, max_new_tokens=max_new_tokens)
         return values
 
@@ -228,6 +232,12 @@ def ssft(
 def encode_problems(tokenizer: Tokenizer, problems: list[Problem]) -> list[Example]:
     """Training examples of solved problems; those without a solution are passed over."""
     return [batches.encode_example(tokenizer, p.problem, p.solution) for p in problems if p.solution]
+
+
+def with_room(tokenizer: Tokenizer, problems: Sequence[Problem], max_seq_len: int) -> list[Problem]:
+    """The problems whose prompt leaves room for a solution in the context."""
+    n_start = tokenizer.bos_id is not None
+    return [p for p in problems if n_start + len(tokenizer.encode(generator_prompt(p.problem))) < max_seq_len]
 
 
 def greedy_accuracy(
@@ -376,7 +386,9 @@ def scr(
     def validate(model: Transformer) -> dict[str, float]:
         values = {"val/loss": trainer.mean_loss(model, held_back, objective, config)}
         odds, labels = score_classes(model, tokenizer, validation[:n_scored])
-        values["val/auc"] = calibration.auc(np.concatenate(odds), np.concatenate(labels))
+        auc = calibration.auc(np.concatenate(odds), np.concatenate(labels))
+        if np.isfinite(auc):  # not where all of them are right, or all wrong
+            values["val/auc"] = auc
         best = [bool(y[np.argmax(s)]) for s, y in zip(odds, labels, strict=True)]
         return values | {"val/rr.all": sum(best) / len(best)}
 

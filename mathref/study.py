@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mathref.files import append_jsonl, drop_partial_line, read_jsonl
+from mathref.files import append_jsonl, drop_partial_line, locked, open_appending, read_jsonl
 from mathref.rerank import LIKELIHOOD
 from mathref.runs import SCRIPTS, VERSION, HelpFormatter, run_command, spelled
 
@@ -371,7 +371,7 @@ def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
     total, part = sum(j.cost for j in listed), sum(j.cost for j in listed if j.name in ready)
     bar = tqdm(total=round(total, 1), initial=round(part, 1), desc="study", unit="unit", disable=None)
     try:
-        with bar, open(folder / LOG, "ab") as log:
+        with bar, locked(folder / ".lock", folder), open_appending(folder / LOG) as log:
             while waiting or running:
                 for job in [j for j in waiting if ready.issuperset(j.needs)][: n_parallel - len(running)]:
                     waiting.remove(job)
@@ -391,6 +391,7 @@ def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
     finally:
         for process in running:  # after an error or Ctrl-C: what they wrote stays, and they go on next time
             process.terminate()
+        for process in running:
             process.wait()
 
 

@@ -7,7 +7,8 @@ norm; the checkpoint with the best validation accuracy is kept. How a step is cu
 batches.py; the gradient is that of the mean over all targets of the step, however it is cut (section 13,
 item 9). Resuming: the loop draws no random number but the order of the examples, which is a function of
 (seed, epoch); so weights, optimiser state and step number are the whole state, and a killed run continues
-bit for bit on the CPU.
+bit for bit on the CPU. Ctrl-C and SIGTERM lose nothing: weights and progress change together or not at all,
+and are saved before the loop ends, in the middle of a long step or validation too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from mathref.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from mathref.files import append_jsonl
+from mathref.files import append_jsonl, open_appending
+from mathref.interrupts import uninterrupted
 from mathref.losses import mle_loss
 from mathref.model import Transformer
 
@@ -147,12 +149,12 @@ def train(
 
     `validate` returns the values logged as val/...; the model with the best ("val/pass@1", then "val/loss")
     goes to `save_best`. Lines go to FOLDER/metrics.jsonl, the state for `resume` to
-    FOLDER/checkpoint.safetensors. Raises ValueError without items, and FloatingPointError when loss or
-    gradient stop being finite; the last checkpoint then is still a good one, since it is only written after
-    a finite step.
+    FOLDER/checkpoint.safetensors. Raises ValueError without items and for items that have nothing to learn,
+    FloatingPointError when loss, gradient, weights or validation loss stop being finite (the last checkpoint
+    and the best model are still good ones, since only finite weights are written), and KeyboardInterrupt when
+    told to stop, after saving where it was.
     """
-    if not items:
-        raise ValueError("there is nothing to train on: no example is left")
+    _check_items(items, objective)
     model.checkpoint_layers = config.activation_checkpointing
     distributed.wrap(model, config.parallel)
     optimizer, progress = make_optimizer(model, config), Progress()
@@ -161,39 +163,66 @@ def train(
     processes.on_first(keep_metrics_until, folder / METRICS, progress.step)
     bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None, dynamic_ncols=True)
     started, seconds_before = time.perf_counter(), progress.seconds
-    with open(folder / METRICS, "ab") as metrics, bar:
-        for step in range(progress.step, config.steps):
-            lr = learning_rate(step, config)
-            loss, grad_norm, n_tokens = optimise_step(
-                model,
-                step_items(items, step, config.batch_size, config.seed),
-                objective,
-                optimizer,
-                lr,
-                config,
-            )
-            if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-                raise FloatingPointError(_not_finite(folder, step, loss, grad_norm, lr))
-            optimizer.step()
-            done = step + 1
-            progress.step, progress.tokens = done, progress.tokens + n_tokens
-            progress.seconds = seconds_before + time.perf_counter() - started
-            line: dict[str, Any] = {"step": done, "train/loss": loss, "lr": lr, "grad_norm": grad_norm}
-            line |= {"tokens": progress.tokens, "seconds": round(progress.seconds, 2)}
-            last = done == config.steps
-            if last or (config.eval_every and done % config.eval_every == 0):
-                line |= _validate(model, validate, save_best, progress)
-                if bar.disable:  # no terminal: a log gets one line a validation instead of the bar
-                    tqdm.write(log_line(line, config.steps), file=sys.stderr)
-            shown = last or done % config.log_every == 0 or "val/loss" in line
-            if shown and processes.is_first():
-                append_jsonl(metrics, [line])
-            if last or done % config.save_every == 0:
-                save_checkpoint(folder / CHECKPOINT, model, optimizer, progress, fingerprint)
-            bar.set_postfix_str(f"loss {loss:.3f}, {progress.tokens / progress.seconds:,.0f} tokens/s")
-            bar.update()
+
+    def is_due(every: int) -> bool:
+        return progress.step == config.steps or bool(every and progress.step % every == 0)
+
+    def save() -> None:
+        _check_finite(model, folder, progress.step)
+        save_checkpoint(folder / CHECKPOINT, model, optimizer, progress, fingerprint)
+
+    def finish_step(line: dict[str, Any]) -> None:
+        """What is due after a change of the weights: validation, a line of metrics, a checkpoint."""
+        if is_due(config.eval_every):
+            _check_finite(model, folder, progress.step)
+            line = line | _validate(model, validate, save_best, progress)
+            if bar.disable:  # no terminal: a log gets one line a validation instead of the bar
+                tqdm.write(log_line(line, config.steps), file=sys.stderr)
+        with uninterrupted():
+            if is_due(config.log_every) or "val/loss" in line:
+                if processes.is_first():
+                    append_jsonl(metrics, [line])
+            progress.pending = None
+            if is_due(config.save_every):
+                save()
+
+    with open_appending(folder / METRICS) as metrics, bar:
+        try:
+            if progress.pending:
+                finish_step(progress.pending)
+            for step in range(progress.step, config.steps):
+                lr = learning_rate(step, config)
+                batch = step_items(items, step, config.batch_size, config.seed)
+                loss, grad_norm, n_tokens = optimise_step(model, batch, objective, optimizer, lr, config)
+                if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                    found = f"loss {loss}, gradient norm {grad_norm} at learning rate {lr:.2g}"
+                    raise FloatingPointError(_not_finite(folder, step + 1, found))
+                line = {"step": step + 1, "train/loss": loss, "lr": lr, "grad_norm": grad_norm}
+                with uninterrupted():
+                    optimizer.step()
+                    progress.step, progress.tokens = step + 1, progress.tokens + n_tokens
+                    progress.seconds = seconds_before + time.perf_counter() - started
+                    line |= {"tokens": progress.tokens, "seconds": round(progress.seconds, 2)}
+                    progress.pending = line
+                finish_step(line)
+                bar.set_postfix_str(f"loss {loss:.3f}, {progress.tokens / progress.seconds:,.0f} tokens/s")
+                bar.update()
+        except KeyboardInterrupt:
+            # Several processes are not at one place, and what one saves without the others hangs or is torn.
+            if progress.step and processes.world_size() == 1:
+                with uninterrupted():
+                    save()
+            raise KeyboardInterrupt(f"after step {progress.step} of {config.steps}") from None
     processes.barrier()  # what the first process has written is there for all
     return progress
+
+
+def _check_items(items: Sequence[Item], objective: Objective[Item]) -> None:
+    """ValueError where there is nothing to train on, or an item would count for nothing."""
+    if not items:
+        raise ValueError("there is nothing to train on: no example is left")
+    if empty := [place for place, item in enumerate(items) if objective.weight(item) < 1]:
+        raise ValueError(f"{len(empty)} training examples have no target, the first is number {empty[0]}")
 
 
 def optimise_step(
@@ -244,10 +273,15 @@ def _validate(
 ) -> dict[str, float]:
     model.eval()
     values = distributed.in_step(validate, model)
+    if not math.isfinite(values["val/loss"]):
+        raise FloatingPointError(
+            f"step {progress.step}: the validation loss is {values['val/loss']}; try --dtype float32"
+        )
     rank = [values.get("val/pass@1", 0.0), -values["val/loss"]]
     if progress.best is None or rank > progress.best:
-        progress.best, progress.best_step = rank, progress.step
-        save_best(model)
+        save_best(model)  # first: whoever stops here validates this step again
+        with uninterrupted():
+            progress.best, progress.best_step = rank, progress.step
     return values
 
 
@@ -263,15 +297,22 @@ def log_line(line: dict[str, Any], steps: int) -> str:
     return f"step {step}/{steps}: {', '.join(values)}, {seconds / step * (steps - step):.0f} s left"
 
 
-def _not_finite(folder: Path, step: int, loss: float, grad_norm: float, lr: float) -> str:
+def _check_finite(model: Transformer, folder: Path, step: int) -> None:
+    """FloatingPointError where a step of finite gradient threw the weights out of range."""
+    broken = sum(not distributed.mine(p).isfinite().all() for p in model.parameters())
+    if processes.total(broken):
+        raise FloatingPointError(_not_finite(folder, step, "weights that are not finite"))
+
+
+def _not_finite(folder: Path, step: int, found: str) -> str:
     kept = (
         "the last good state is in " + str(folder / CHECKPOINT)
         if (folder / CHECKPOINT).exists()
         else "none kept"
     )
     return (
-        f"step {step + 1}: loss {loss}, gradient norm {grad_norm} at learning rate {lr:.2g}; "
-        f"training cannot go on, {kept}; try a lower --lr or --dtype float32"
+        f"step {step}: {found}; training cannot go on, {kept}; try a lower --lr or --dtype float32, with "
+        "another --out"
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,12 +20,15 @@ from mathref.files import (
     append_jsonl,
     atomic_write,
     drop_partial_line,
+    locked,
+    open_appending,
     read_json,
     read_jsonl,
     sha256,
     write_json,
 )
 
+ROOT = Path(__file__).resolve().parent.parent
 # What JSON can hold, half of a surrogate pair included: a foreign engine may write one.
 TEXTS = st.text(st.characters(codec="utf-8") | st.just("\ud83d"), max_size=20)
 RECORDS = st.dictionaries(TEXTS, TEXTS | st.integers(-(2**60), 2**60) | st.none(), max_size=4)
@@ -219,3 +225,67 @@ def test_append_is_valid_json_lines(tmp_path: Path) -> None:
     lines = (tmp_path / "a.jsonl").read_bytes().split(b"\n")
     assert [json.loads(line) for line in lines[:-1]] == [{"a": "line\nbreak"}, {"b": "\u2028 π"}]
     assert "π".encode() in lines[1]  # readable, not escaped
+
+
+# --- naming, locked -----------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_a_full_disk_is_named_once(tmp_path: Path) -> None:
+    """The error of a write knew no file, and closing the file raised another one in its place."""
+    (tmp_path / "a.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError) as error, open_appending(tmp_path / "a.jsonl") as file:
+        append_jsonl(file, [{"a": 1}])
+    assert error.value.errno == errno.ENOSPC and str(tmp_path / "a.jsonl") in str(error.value)
+
+
+def test_an_error_on_the_way_to_the_disk_names_the_file_and_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.json", "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=re.escape(str(path))), atomic_write(path) as file:
+        file.write(b"new")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+HOLD = (
+    "import sys, pathlib; from mathref.files import locked\n"
+    "with locked(pathlib.Path(sys.argv[1]), 'runs/a'):\n    print('held', flush=True); sys.stdin.read()"
+)
+
+
+def hold(path: Path) -> subprocess.Popen:
+    """Another process that has the lock until its standard input ends."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout and holder.stdout.readline() == b"held\n"
+    return holder
+
+
+def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    for kill in (False, True):
+        with hold(lock) as holder:
+            said = rf"^runs/a is being written by another process, {holder.pid}; wait"
+            with pytest.raises(BlockingIOError, match=said), locked(lock, "runs/a"):
+                pass
+            assert lock.exists()
+            holder.kill() if kill else holder.communicate()
+        assert lock.exists() == kill  # what a kill leaves blocks nobody
+        with locked(lock, "runs/a"), locked(lock, "runs/a"):  # and who has it may take it again
+            assert lock.read_text() == str(os.getpid())
+        assert not lock.exists()
+
+
+def test_a_line_without_an_end_is_said_to_be_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"a": 1}\n{"a": ')
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl:2: not JSON.*the line has no end: a run may still write it"
+    ):
+        read(path)

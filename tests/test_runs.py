@@ -36,25 +36,34 @@ def test_our_own_mistakes_keep_their_traceback():
 
 def test_a_folder_that_holds_a_run_is_refused_and_resumed(tmp_path):
     folder = tmp_path / "run"
-    first = open_run(folder, {"lr": 1.0, "seed": 0}, resume=False)
+    with open_run(folder, {"lr": 1.0, "seed": 0}, resume=False) as first:
+        pass
     assert read_json(folder / "run.json")["settings"] == {"lr": 1.0, "seed": 0}
-    with pytest.raises(FileExistsError, match="--resume"):
-        open_run(folder, {"lr": 1.0, "seed": 0}, resume=False)
-    assert open_run(folder, {"lr": 1.0, "seed": 0}, resume=True) == first
-    with pytest.raises(ValueError, match="seed was 0, is 1"):
-        open_run(folder, {"lr": 1.0, "seed": 1}, resume=True)
+    with (
+        pytest.raises(FileExistsError, match="--resume"),
+        open_run(folder, {"lr": 1.0, "seed": 0}, resume=False),
+    ):
+        pass
+    with open_run(folder, {"lr": 1.0, "seed": 0}, resume=True) as again:
+        assert again == first
+    with (
+        pytest.raises(ValueError, match="seed was 0, is 1"),
+        open_run(folder, {"lr": 1.0, "seed": 1}, resume=True),
+    ):
+        pass
 
 
 def test_a_folder_with_other_files_is_not_touched(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="not empty"):
-        open_run(tmp_path, {}, resume=True)
+    with pytest.raises(FileExistsError, match="not empty"), open_run(tmp_path, {}, resume=True):
+        pass
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_resume_starts_where_nothing_is(tmp_path):
-    open_run(tmp_path / "new" / "run", {"seed": 0}, resume=True)
-    assert (tmp_path / "new" / "run" / "run.json").exists()
+    with open_run(tmp_path / "new" / "run", {"seed": 0}, resume=True):
+        assert (tmp_path / "new" / "run" / "run.json").exists()
+    assert [p.name for p in (tmp_path / "new" / "run").iterdir()] == ["run.json"]  # the lock is gone
 
 
 def test_unknown_models_and_devices_are_one_clear_line(tmp_path):
@@ -72,10 +81,12 @@ def test_unknown_models_and_devices_are_one_clear_line(tmp_path):
 def test_a_kill_before_run_json_was_whole_blocks_nothing(tmp_path):
     """Its temporary file made the folder "not empty", and --resume refused what it should have started."""
     (tmp_path / ".run.json.123.tmp").write_text('{"settings": {')
-    open_run(tmp_path, {"seed": 0}, resume=True)
+    (tmp_path / ".lock").write_text("123")
+    with open_run(tmp_path, {"seed": 0}, resume=True):
+        assert not (tmp_path / ".run.json.123.tmp").exists()
     assert read_json(tmp_path / "run.json")["settings"] == {"seed": 0}
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="not empty"):
-        open_run(other, {"seed": 0}, resume=True)
+    with pytest.raises(FileExistsError, match="not empty"), open_run(other, {"seed": 0}, resume=True):
+        pass
