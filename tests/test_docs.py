@@ -55,10 +55,10 @@ def test_flags_in_documents_exist():
     import sys
 
     helps = {}
-    names = ("RESULTS.md", "ADAPTERS.md", "ENGINES.md")
+    names = ("RESULTS.md", "ADAPTERS.md", "DISTRIBUTED.md", "ENGINES.md")
     pages = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in names)
     for document in (README, WALKTHROUGH, *pages):
-        for script, rest in re.findall(r"python3? (\w+\.py)([^\n`|]*)", document):
+        for script, rest in re.findall(r"(?:python3?|torchrun .*?) (\w+\.py)([^\n`|]*)", document):
             if script not in helps:
                 command = [sys.executable, script, "--help"]
                 helps[script] = subprocess.run(
