@@ -32,7 +32,7 @@ from typing import Any
 
 from mathref.files import append_jsonl, drop_partial_line, locked, open_appending, read_jsonl
 from mathref.rerank import LIKELIHOOD
-from mathref.runs import SCRIPTS, VERSION, HelpFormatter, run_command, spelled
+from mathref.runs import LOCK, SCRIPTS, VERSION, HelpFormatter, run_command, spelled
 
 SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
@@ -371,7 +371,7 @@ def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
     total, part = sum(j.cost for j in listed), sum(j.cost for j in listed if j.name in ready)
     bar = tqdm(total=round(total, 1), initial=round(part, 1), desc="study", unit="unit", disable=None)
     try:
-        with bar, locked(folder / ".lock", folder), open_appending(folder / LOG) as log:
+        with bar, open_appending(folder / LOG) as log:
             while waiting or running:
                 for job in [j for j in waiting if ready.issuperset(j.needs)][: n_parallel - len(running)]:
                     waiting.remove(job)
@@ -480,7 +480,8 @@ def main(argv: list[str] | None = None) -> int:
         print(*map(_shown, listed), sep="\n")
         return 0
     if not args.tables:
-        run(listed, args.out, n_parallel=args.jobs)
+        with locked(args.out / LOCK, args.out):
+            run(listed, args.out, n_parallel=args.jobs)
     from mathref import findings
 
     page = findings.write(args.out, args.seeds, args.sizes, scale.n)

@@ -8,6 +8,7 @@ import pytest
 
 from mathref import findings, study
 from mathref.findings import Expectation, overall
+from mathref.interrupts import terminable
 from mathref.metrics import PairedDifference
 from mathref.study import LOG, PARTS, QUICK, Job, Scale, jobs, run
 
@@ -81,6 +82,23 @@ def test_a_log_cut_off_by_a_kill_repeats_one_job(tmp_path, commands):
     log.write_bytes(log.read_bytes()[:-5])
     run(listed, folder, n_parallel=1)
     assert commands() == ["a", "b", "b"]
+
+
+def test_told_to_stop_it_tells_its_commands(tmp_path, commands):
+    """SIGTERM reaches the study alone; what it has started ends with it, and goes on next time."""
+    folder = tmp_path / "study"
+    script = "import os, pathlib, signal, sys, time; out = pathlib.Path(sys.argv[2])\n"
+    script += "if (out.parent / 'told').exists(): sys.exit(out.write_text('done') and 0)\n"
+    script += (
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit((out.parent / 'told').write_text('') or 130))\n"
+    )
+    script += "os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)"
+    (tmp_path / "checkout" / "make.py").write_text(script)
+    with terminable(), pytest.raises(KeyboardInterrupt):
+        run([make(folder, "a")], folder, n_parallel=1)
+    assert (folder / "told").exists() and not (folder / "a").exists()
+    run([make(folder, "a")], folder, n_parallel=1)
+    assert (folder / "a").read_text() == "done"
 
 
 def test_a_failing_command_ends_the_study_with_its_words(tmp_path, commands):
