@@ -224,7 +224,7 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     add(
         "--tokens-per-batch",
         type=int,
-        help="padded tokens of a micro-batch: speed and memory, not mathematics (default: "
+        help="tokens of a micro-batch: speed and memory, not mathematics (default: "
         f"{CPU_TOKENS} on the CPU, {DEVICE_TOKENS} elsewhere)",
     )
     add("--activation-checkpointing", action="store_true", help="less memory for about a third more time")

@@ -2,8 +2,8 @@
 
 Paper: section 4 (the problem is the condition, the solution with its end-of-sequence token the target).
 Choices [P]: an optimiser step takes `batch_size` examples, sorts them by length and cuts them into
-micro-batches of at most `tokens_per_batch` padded tokens: with short texts nearly nothing is padding, causal
-attention alone keeps right padding out of sight, and no mask has to be built, which packing needs. The order
+micro-batches of at most `tokens_per_batch` tokens. A micro-batch is one prefix tree (prefix_tree.py): no
+token of it is padding, and a prompt that several examples share is computed once. The order
 of the examples is a function of (seed, epoch), so that a resumed run sees what an undisturbed one sees.
 """
 
@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from mathref import processes
+from mathref.prefix_tree import PrefixTree, prefix_tree
 from mathref.prompts import completion, generator_prompt
 
 if TYPE_CHECKING:
     from mathref.tokenizer import Tokenizer
 
+LEAST_SHARED = 16  # tokens: below that, attention with a mask costs more than computing them again
 Item = TypeVar("Item")
 
 
@@ -55,26 +57,41 @@ def drop_too_long(examples: list[Example], max_seq_len: int) -> tuple[list[Examp
     return kept, len(examples) - len(kept)
 
 
-def pad_batch(items: Sequence[Example], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-pad to the longest example: token ids (B, T) and which of them are targets (B, T) bool."""
-    longest = max(len(e.ids) for e in items)
-    tokens = torch.zeros(len(items), longest, dtype=torch.long)
-    is_target = torch.zeros(len(items), longest, dtype=torch.bool)
-    for row, example in enumerate(items):
-        tokens[row, : len(example.ids)] = torch.as_tensor(example.ids, dtype=torch.long)
-        is_target[row, example.n_prompt : len(example.ids)] = True
-    return tokens.to(device), is_target.to(device)
+@dataclass(frozen=True)
+class Batch:
+    """Examples as one prefix tree of N tokens, and the M targets that they predict."""
+
+    tree: PrefixTree
+    predicts: torch.Tensor  # (M,): places in N of the tokens that predict a target
+    targets: torch.Tensor  # (M,): ids
+    example: torch.Tensor  # (M,): number of the example whose target it is
+
+
+def pack_batch(items: Sequence[Example], device: torch.device) -> Batch:
+    """Lay examples out without padding. The last token of each predicts nothing and has no place.
+
+    Raises ValueError for an example of a single token.
+    """
+    tree = prefix_tree([tuple(item.ids[:-1]) for item in items], device, least_shared=LEAST_SHARED)
+    predicts, targets, example = [], [], []
+    for number, (item, path) in enumerate(zip(items, tree.paths, strict=True)):
+        first = max(item.n_prompt, 1)
+        predicts += path[first - 1 :]  # the place of token t predicts token t + 1
+        targets += item.ids[first:]
+        example += [number] * (len(item.ids) - first)
+    return Batch(tree, *(torch.tensor(numbers, device=device) for numbers in (predicts, targets, example)))
 
 
 def micro_batches(items: Sequence[Item], n_tokens: Callable[[Item], int], budget: int) -> list[list[Item]]:
-    """Cut items, longest first, into groups of at most `budget` padded tokens (one item at least)."""
+    """Cut items, longest first, into groups of at most `budget` tokens (one item at least)."""
     groups: list[list[Item]] = []
+    room = 0
     for item in sorted(items, key=n_tokens, reverse=True):
-        # Sorted longest first, a group's padded width is the length of its first item.
-        if groups and (len(groups[-1]) + 1) * n_tokens(groups[-1][0]) <= budget:
-            groups[-1].append(item)
-        else:
-            groups.append([item])
+        if not groups or n_tokens(item) > room:
+            groups.append([])
+            room = budget
+        groups[-1].append(item)
+        room -= n_tokens(item)
     return groups
 
 

@@ -212,11 +212,15 @@ class Transformer(nn.Module):
         """tokens (B, T) int64 -> logits (B, T, V); see `hidden` for the arguments."""
         return self.head(self.hidden(tokens, mask=mask, kv_cache=kv_cache))
 
+    @property
+    def head_weight(self) -> torch.Tensor:
+        """(V, C): what `head` multiplies with."""
+        return self.embedding.weight if self.config.tie_embeddings else self.lm_head.weight
+
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (..., C) -> logits (..., V)."""
         cap = self.config.logit_softcap
-        weight = self.embedding.weight if self.config.tie_embeddings else self.lm_head.weight
-        logits = F.linear(hidden, weight)
+        logits = F.linear(hidden, self.head_weight)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def hidden(

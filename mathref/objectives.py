@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-import torch.nn.functional as F
 
-from mathref.batches import Example, pad_batch
+from mathref.batches import Example
 from mathref.evaluator import Ids, Words, word_logprobs
 from mathref.losses import (
     contrastive_loss,
@@ -29,7 +28,8 @@ from mathref.losses import (
     xent_loss,
 )
 from mathref.model import Transformer
-from mathref.trainer import Objective
+from mathref.trainer import Objective, predicting_states
+from mathref.vocabulary import target_logprobs
 
 Item = TypeVar("Item")
 
@@ -152,12 +152,9 @@ class ContrastiveObjective:
 
 def solution_logprobs(model: Transformer, examples: Sequence[Example]) -> torch.Tensor:
     """log p_M(X | P) of each example, summed over its targets: (B,) float32."""
-    tokens, is_target = pad_batch(examples, next(model.parameters()).device)  # (B, T), (B, T)
-    predicts = is_target[:, 1:]  # (B, T-1): position t predicts token t + 1
-    hidden = model.hidden(tokens[:, :-1])[predicts]  # (M, C)
-    logprobs = -F.cross_entropy(model.head(hidden).float(), tokens[:, 1:][predicts], reduction="none")  # (M,)
-    row = predicts.nonzero()[:, 0]  # (M,)
-    return logprobs.new_zeros(len(examples)).index_add(0, row, logprobs)
+    hidden, batch = predicting_states(model, examples)  # (M, C)
+    logprobs = target_logprobs(model, hidden, batch.targets)  # (M,)
+    return logprobs.new_zeros(len(examples)).index_add(0, batch.example, logprobs)
 
 
 def _mean_logprobs(model: Transformer, examples: Sequence[Example]) -> torch.Tensor:

@@ -31,12 +31,14 @@ class Group:
     is_new: torch.Tensor  # (new tokens,) those of the b * t queries that are no padding
     depths: torch.Tensor  # (b, t) how many tokens of the text stand before it
     keys: torch.Tensor  # (b, s) places in the row of all of each text's tokens
-    visible: torch.Tensor  # (b, 1, t, s) bool, True = attended to
+    visible: torch.Tensor | None  # (b, 1, t, s) bool, True = attended to; None = plain causal attention
 
     def within(self, window: int) -> Group:
         """The group as layers with a sliding window see it."""
+        if self.keys.shape[1] <= window:
+            return self
         behind = self.depths.unsqueeze(2) - torch.arange(self.keys.shape[1], device=self.keys.device)
-        return replace(self, visible=self.visible & (behind < window).unsqueeze(1))
+        return replace(self, visible=((behind >= 0) & (behind < window)).unsqueeze(1))
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,18 @@ def shared_starts(texts: Sequence[Ids]) -> list[int]:
     return [0, *map(common_start, texts, texts[1:])][: len(texts)]
 
 
-def prefix_tree(texts: Sequence[Ids], device: torch.device | str = "cpu") -> PrefixTree:
-    """Lay out texts, which may repeat; ValueError for a text without tokens."""
+def prefix_tree(
+    texts: Sequence[Ids], device: torch.device | str = "cpu", *, least_shared: int = 1
+) -> PrefixTree:
+    """Lay out texts, which may repeat; ValueError for a text without tokens.
+
+    A text that shares fewer than `least_shared` tokens with the one before it stands alone: groups of such
+    texts are plain rows, for which causal attention needs no mask.
+    """
     if not all(texts):
         raise ValueError("a text without tokens has no place in a prefix tree")
     distinct = sorted(set(texts))
-    shared = shared_starts(distinct)
+    shared = [n if n >= least_shared else 0 for n in shared_starts(distinct)]
     clusters = _of_like_length(distinct)
     first_place, end = [0] * len(distinct), 0  # where each text's new tokens begin
     for i in (i for cluster in clusters for i in cluster):
@@ -104,12 +112,15 @@ def _group(paths: Sequence[Ids], shared: Sequence[int]) -> Group:
     steps = torch.arange(queries.shape[1])  # (t,)
     is_new = steps < torch.tensor([len(places) for places in new]).unsqueeze(1)  # (b, t)
     depths = torch.tensor(shared).unsqueeze(1) + steps  # (b, t)
-    visible = torch.arange(keys.shape[1]) <= depths.unsqueeze(2)  # (b, t, s)
-    return Group(queries, is_new.flatten().nonzero().squeeze(1), depths, keys, visible.unsqueeze(1))
+    visible = None
+    if any(shared):
+        visible = (torch.arange(keys.shape[1]) <= depths.unsqueeze(2)).unsqueeze(1)  # (b, 1, t, s)
+    return Group(queries, is_new.flatten().nonzero().squeeze(1), depths, keys, visible)
 
 
 def _on(group: Group, device: torch.device | str) -> Group:
-    return Group(**{name: value.to(device) for name, value in vars(group).items()})
+    moved = {name: value if value is None else value.to(device) for name, value in vars(group).items()}
+    return Group(**moved)
 
 
 def attend_by_text(

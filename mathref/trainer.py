@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from mathref import distributed, processes
-from mathref.batches import Example, my_batches, pad_batch, step_items
+from mathref.batches import Batch, Example, my_batches, pack_batch, step_items
 from mathref.checkpoint import (
     CHECKPOINT,
     METRICS,
@@ -37,8 +37,8 @@ from mathref.checkpoint import (
 )
 from mathref.files import append_jsonl, open_appending
 from mathref.interrupts import uninterrupted
-from mathref.losses import mle_loss
 from mathref.model import Transformer
+from mathref.vocabulary import target_loss
 
 SHARES = ("val/pass@1", "val/rr.all")  # validation values that are shares of problems; the others are not
 Item = TypeVar("Item")
@@ -55,7 +55,7 @@ class TrainConfig:
     warmup_steps: int = 20  # linear from 0
     weight_decay: float = 0.1  # on matrices only
     max_grad_norm: float = 1.0  # gradients are scaled down to this norm
-    tokens_per_batch: int = 1024  # padded tokens a micro-batch holds at most: memory, not mathematics
+    tokens_per_batch: int = 1024  # tokens a micro-batch holds at most: memory, not mathematics
     dtype: torch.dtype = torch.float32  # of the matrix products (autocast); weights stay as they are
     activation_checkpointing: bool = False  # layers computed twice: less memory, more time
     parallel: distributed.Parallel = "ddp"  # what several processes hold: the whole model, or a slice each
@@ -97,12 +97,19 @@ class SolutionLikelihood:
         return len(item.ids) - item.n_prompt
 
     def loss(self, model: Transformer, items: Sequence[Example]) -> torch.Tensor:
-        """Summed -log p of the targets of right-padded examples; a scalar."""
-        tokens, is_target = pad_batch(items, next(model.parameters()).device)  # (B, T), (B, T)
-        hidden = model.hidden(tokens[:, :-1])  # (B, T-1, C)
-        predicts = is_target[:, 1:]  # position t predicts token t + 1
-        # The head, the widest product of the model, runs on the positions that predict a target only.
-        return mle_loss(model.head(hidden[predicts]), tokens[:, 1:][predicts])
+        """Summed -log p of the targets of the examples; a scalar."""
+        hidden, batch = predicting_states(model, items)
+        return target_loss(model, hidden, batch.targets)
+
+
+def predicting_states(model: Transformer, items: Sequence[Example]) -> tuple[torch.Tensor, Batch]:
+    """The stream (M, C) at the positions that predict a target, and the batch that says which ones.
+
+    The head, the widest product of the model, runs on these only.
+    """
+    batch = pack_batch(items, next(model.parameters()).device)
+    hidden = model.hidden(batch.tree.tokens, layout=model.tree_layout(batch.tree))  # (1, N, C)
+    return hidden[0].index_select(0, batch.predicts), batch
 
 
 # ---- The optimiser -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mathref import vocabulary
 from mathref.batches import Example
 from mathref.evaluator import verdict_words
 from mathref.model import ModelConfig, Transformer
@@ -143,6 +144,18 @@ def test_micro_batches_give_the_gradient_of_the_one_large_batch(objective, make)
     for gradient in gradients:
         torch.testing.assert_close(gradient, plain, rtol=1e-3, atol=1e-5)
     assert losses[0] == pytest.approx(losses[2], rel=1e-5) == pytest.approx(losses[1], rel=1e-5)
+
+
+@each_objective
+def test_the_chunked_head_gives_the_gradient_of_the_plain_one(objective, make, monkeypatch):
+    gradients = []
+    for few in (10**9, 0):
+        monkeypatch.setattr(vocabulary, "FEW", few)
+        monkeypatch.setattr(vocabulary, "CPU_CHUNK", 9 * TOKENIZER.vocab_size)
+        model, config = new_model(), TrainConfig(steps=1, max_grad_norm=1e9)
+        optimise_step(model, some(make), objective, make_optimizer(model, config), 1e-3, config)
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
 @each_objective

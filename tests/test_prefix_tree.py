@@ -33,9 +33,12 @@ def test_each_token_is_worked_on_once_and_sees_the_beginning_it_ends(found):
     tree = prefix_tree(found)
     place, paths = 0, {path[: i + 1] for path in tree.paths for i in range(len(path))}
     for group in tree.groups:
+        b, t = group.queries.shape
+        causal = torch.ones(t, t, dtype=torch.bool).tril().expand(b, 1, t, t)
+        visible = causal if group.visible is None else group.visible
         for row, column in (divmod(i, group.queries.shape[1]) for i in group.is_new.tolist()):
             assert group.queries[row, column] == place  # they stand in the row in the order of the groups
-            seen = group.keys[row][group.visible[row, 0, column]].tolist()
+            seen = group.keys[row][visible[row, 0, column]].tolist()
             assert seen[-1] == place and tuple(seen) in paths
             place += 1
     assert place == tree.tokens.shape[1]
@@ -49,12 +52,25 @@ def test_a_tree_by_hand():
         prefix_tree([(1,), ()])
 
 
-def test_gradients_reach_what_texts_share():
+@given(texts)
+def test_a_text_that_shares_too_little_stands_alone(found):
+    tree = prefix_tree(found, least_shared=13)  # none of them is that long
+    assert tree.tokens.shape[1] == sum(map(len, set(found)))
+    assert all(group.visible is None for group in tree.groups)
+    for text, path in zip(found, tree.paths, strict=True):
+        assert tuple(tree.tokens[0, list(path)].tolist()) == text and path[-1] - path[0] == len(text) - 1
+
+
+@pytest.mark.parametrize("least_shared", [1, 4, 9])
+@pytest.mark.parametrize(
+    "switches", [{}, {"sliding_window": 3}, {"attention_softcap": 2.0}], ids=["plain", "window", "cap"]
+)
+def test_gradients_reach_what_texts_share(least_shared, switches):
     """The gradient of a shared token is the sum of those of the texts that hold it."""
     torch.manual_seed(0)
-    config = SHAPE
+    config = replace(SHAPE, **switches)
     model, found = Transformer(config), [(1, 2, 3, 4), (1, 2, 5), (1, 2, 3, 4, 6, 7), (8,)]
-    tree = prefix_tree(found)
+    tree = prefix_tree(found, least_shared=least_shared)
     gradients = []
     for together in (True, False):
         model.zero_grad()

@@ -15,7 +15,16 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from mathref.batches import Example, drop_too_long, encode_document, encode_example, micro_batches, step_items
+from mathref import vocabulary
+from mathref.batches import (
+    Example,
+    drop_too_long,
+    encode_document,
+    encode_example,
+    micro_batches,
+    pack_batch,
+    step_items,
+)
 from mathref.checkpoint import CHECKPOINT, METRICS
 from mathref.model import ModelConfig, Transformer
 from mathref.tokenizer import train_sentencepiece
@@ -102,6 +111,39 @@ def test_micro_batches_give_the_gradient_of_the_one_large_batch():
     assert grads[2].norm() > 1e-2
 
 
+def test_a_packed_step_has_the_gradient_of_each_example_alone():
+    """Shared prompts, an example that begins another, one that comes twice: each counts in full."""
+    prompt = list(range(1, 21))  # long enough to be computed once
+    first, second = Example([*prompt, 30, 31, 2], 20), Example([*prompt, 30, 32, 33, 2], 20)
+    items = [first, second, Example([*prompt, 30, 32, 33, 34, 2], 20), first, *examples(5)]
+    tree = pack_batch(items, torch.device("cpu")).tree
+    assert tree.tokens.shape[1] < sum(len(item.ids) - 1 for item in items) - 3 * len(prompt)
+    model, config = new_model(), TrainConfig(steps=1, tokens_per_batch=10**6, max_grad_norm=1e9)
+    optimise_step(model, items, SolutionLikelihood(), make_optimizer(model, config), 1e-3, config)
+    packed = gradients(model)
+    model.zero_grad()
+    n_targets = sum(len(item.ids) - item.n_prompt for item in items)
+    for item in items:
+        logits = model(torch.tensor([item.ids[:-1]]))[0, item.n_prompt - 1 :]
+        (
+            F.cross_entropy(logits, torch.tensor(item.ids[item.n_prompt :]), reduction="sum") / n_targets
+        ).backward()
+    torch.testing.assert_close(packed, gradients(model), rtol=1e-3, atol=1e-6)
+    assert packed.norm() > 1e-2
+
+
+def test_a_step_with_the_chunked_head_is_the_plain_step(monkeypatch):
+    """Tied embeddings, whose gradient comes from both ends of the model, in chunks of 7 targets."""
+    grads = []
+    for few, chunk in ((10**9, 10**9), (0, 7 * CONFIG.vocab_size)):
+        monkeypatch.setattr(vocabulary, "FEW", few)
+        monkeypatch.setattr(vocabulary, "CPU_CHUNK", chunk)
+        model, config = new_model(), TrainConfig(steps=1, tokens_per_batch=100, max_grad_norm=1e9)
+        optimise_step(model, examples(9), SolutionLikelihood(), make_optimizer(model, config), 1e-3, config)
+        grads.append(gradients(model))
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+
+
 def test_prompt_and_padding_predictions_get_no_gradient_the_boundary_and_eos_do():
     model = new_model()
     seen = {}
@@ -165,7 +207,8 @@ def test_micro_batches_keep_every_item_within_the_budget():
     groups = micro_batches(items, lambda item: len(item.ids), 100)
     assert sorted(map(id, items)) == sorted(id(item) for group in groups for item in group)
     for group in groups:
-        assert len(group) == 1 or len(group) * max(len(item.ids) for item in group) <= 100
+        assert len(group) == 1 or sum(len(item.ids) for item in group) <= 100
+    assert len(groups) < 1.5 * sum(len(item.ids) for item in items) / 100 + 1
 
 
 def test_every_epoch_sees_every_example_once_in_another_order():
