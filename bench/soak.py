@@ -53,7 +53,8 @@ class Reading:
 def command_of(what: str, folder: Path) -> tuple[list[str], Path]:
     """The command line, and the file that grows with its progress."""
     if what == "train":
-        flags = ["--stage", "ssft", "--model", "tiny", "--steps", "1000000", "--out", str(folder / "run")]
+        flags = ["--stage", "ssft", "--model", "tiny", "--steps", "1000000", "--log-every", "1"]
+        flags += ["--out", str(folder / "run")]
         return ["train.py", *flags], folder / "run" / "metrics.jsonl"
     flags = ["--model", "tiny", "--split", "train", "--n", "64", "--out", str(folder / "samples.jsonl")]
     return ["sample.py", *flags], folder / "samples.jsonl"
@@ -127,9 +128,11 @@ def slope(readings: Sequence[Reading]) -> tuple[float, float]:
 
 def foretold(readings: Sequence[Reading]) -> dict[str, float]:
     """At a quarter, half and three quarters of the progress: when its pace said that the end would come, over
-    when it came; 1 is the truth.
+    when it came; 1 is the truth. Nothing where there was hardly any progress.
     """
     first, last = readings[0], readings[-1]
+    if last.progress - first.progress < STRETCHES:
+        return {}
     shares = {}
     for share in (0.25, 0.5, 0.75):
         there = next(
@@ -168,7 +171,8 @@ def report(what: str, readings: Sequence[Reading]) -> dict[str, object]:
           f"({change - half:+.1f} to {change + half:+.1f})")  # fmt: skip
     print(f"open files {files[0]} to {files[1]}, {min(late)} to {max(late)} in the last quarter")
     ahead = foretold(kept)
-    print("end foretold by the pace so far / true: " + ", ".join(f"at {k} {v:.2f}" for k, v in ahead.items()))
+    shares = ", ".join(f"at {share} {value:.2f}" for share, value in ahead.items())
+    print(f"end foretold by the pace so far / true: {shares or 'too little progress to tell'}")
     return {"mean_mb": mean, "mb_an_hour": change, "half_width": half, "flat": flat, "files": files} | ahead
 
 
