@@ -47,6 +47,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--json", metavar="FILE", default="", help="write every number as JSON")
     add = parser.add_argument_group("how to count").add_argument
     add("--regrade", action="store_true", help="extract and judge every answer anew")
+    add("--skip-bad-lines", action="store_true", help="leave bad lines of the files out, and list them")
     add("--k", type=int, metavar="K", default=8, help="K (and n) of RR.MajK, W.RR.MajK and Maj1.TopN")
     add(
         "--validation",
@@ -75,10 +76,14 @@ def read_scored(files: list[str], args: argparse.Namespace) -> list[Scored]:
     """Read samples files and work out their metrics."""
     from mathref import report
     from mathref.data import read_samples
+    from mathref.files import skipped_notes
 
     scored = []
     for file in files:
-        meta, problems = read_samples(file)
+        skipped: list[str] | None = [] if args.skip_bad_lines else None
+        meta, problems = read_samples(file, skipped)
+        for note in skipped_notes(skipped or []):
+            print(f"{file}: {note}", file=sys.stderr)
         problems = report.regrade(problems) if args.regrade else problems
         scored.append(report.score(file, meta, problems, ties=args.ties, seed=args.seed, k=args.k))
     return scored

@@ -49,6 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help="a run folder of train.py --stage scr, owner/name of a model on the hub, or likelihood",
     )
     add("--samples", default=DEFAULT_SAMPLES, metavar="FILE", help="samples of any model or engine")
+    add("--skip-bad-lines", action="store_true", help="leave bad lines of --samples out, and list them")
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
     add = parser.add_argument_group("selection").add_argument
     rules = ["all", *STRATEGIES]
@@ -177,6 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from mathref.data import read_samples
+    from mathref.files import skipped_notes
     from mathref.scoring import (
         likelihood,
         missing,
@@ -187,7 +189,10 @@ def main(argv: list[str] | None = None) -> int:
         wanted_indices,
     )
 
-    meta, problems = read_samples(args.samples)
+    skipped: list[str] | None = [] if args.skip_bad_lines else None
+    meta, problems = read_samples(args.samples, skipped)
+    for note in skipped_notes(skipped or []):
+        print(f"{args.samples}: {note}", file=sys.stderr)
     problems = problems[: args.limit or None]
     if not problems:
         raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")

@@ -76,6 +76,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--families", type=comma_list, metavar="A,B", help="evaluate these families of built-in problems only"
     )
     add("--exclude-families", type=comma_list, metavar="A,B", help="evaluate no built-in problems of these")
+    add(
+        "--skip-bad-lines",
+        action="store_true",
+        help="leave bad lines of --data and --shots out, and list them",
+    )
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
     add = parser.add_argument_group("decoding").add_argument
     add("--n", type=int, default=DEFAULTS["n"], help="samples per problem")
@@ -170,8 +175,10 @@ def draw_shots(args: argparse.Namespace, problems: list[Problem]) -> list[Proble
     from mathref.data import load_problems
 
     evaluated = {p.problem for p in problems}
-    known = load_problems(args.shots, split="train", style=args.style).problems
-    pool = [p for p in known if p.solution and p.problem not in evaluated]
+    known = load_problems(args.shots, split="train", style=args.style, skip_bad_lines=args.skip_bad_lines)
+    for note in known.notes:
+        print(f"--shots: {note}", file=sys.stderr)
+    pool = [p for p in known.problems if p.solution and p.problem not in evaluated]
     if len(pool) < args.few_shot:
         raise ValueError(
             f"--few-shot {args.few_shot}: only {len(pool)} solved problems of {args.shots} are not evaluated "
@@ -305,7 +312,7 @@ def main(argv: list[str] | None = None) -> int:
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
     config = SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
     families = select_families(args.families, args.exclude_families)
-    loaded = load_problems(args.data, split=args.split, families=families)
+    loaded = load_problems(args.data, split=args.split, families=families, skip_bad_lines=args.skip_bad_lines)
     if loaded.format == "samples":
         raise ValueError(
             f"--data {args.data}: this is a samples file, expected problems to sample solutions of"
@@ -313,6 +320,10 @@ def main(argv: list[str] | None = None) -> int:
     for note in loaded.notes:
         print(note, file=sys.stderr)
     problems = loaded.problems[: args.limit or None]
+    if not problems:
+        raise ValueError(
+            f"--data {args.data}: holds no problem with an answer, so there is nothing to sample"
+        )
     shots = draw_shots(args, problems)
     prompts = [few_shot_prompt(shots, p.problem) for p in problems]
     engine = (served_engine if args.server else local_engine)(args, config, problems, prompts)

@@ -64,6 +64,7 @@ OF_PRETRAINING = ("judged_share", "more_layers")
 OF_FINE_TUNING = (
     "data", "style", "families", "exclude_families", "per_problem",
     "merge_steps", "drop_steps", "corrupt_steps", "n_validation", "samples", "lora_rank",
+    "skip_bad_lines",
 )  # fmt: skip
 OF_LORA = ("lora_rank", "lora_alpha", "lora_targets")
 # Tokens of a micro-batch: on a CPU its activations should stay in the caches (4096 take a third longer).
@@ -106,6 +107,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--exclude-families",
         **names,
         help="none of these: held out, to evaluate on with sample.py --families",
+    )
+    add(
+        "--skip-bad-lines", action="store_true", help="leave bad lines of data and samples out, and list them"
     )
     add("--judged-share", type=float, default=0.0, help="pretrain: share of documents that judge solutions")
     add("--more-layers", type=int, default=0, help="pretrain: new layers on top of a checkpoint")
@@ -297,13 +301,22 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
     )
     model = resolve_model(args.model)
     if args.stage == "scr":
-        return stages.scr(model, samples, config, options, device=device, n_validation=args.n_validation)
+        return stages.scr(
+            model,
+            samples,
+            config,
+            options,
+            device=device,
+            n_validation=args.n_validation,
+            skip_bad_lines=args.skip_bad_lines,
+        )
     data = {
         "style": args.style,
         "device": device,
         "n_validation": args.n_validation,
         "per_problem": args.per_problem,
         "families": families,
+        "skip_bad_lines": args.skip_bad_lines,
         "ablation": Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed),
         "n_greedy": args.n_greedy,
         "max_new_tokens": args.max_new_tokens,
@@ -325,7 +338,12 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
 
     families = select_families(args.families, args.exclude_families)
     data = training_data(  # as ssft cuts it: no candidate is one of a validation problem
-        args.data, style="detailed", seed=args.seed, n_validation=args.n_validation, families=families
+        args.data,
+        style="detailed",
+        seed=args.seed,
+        n_validation=args.n_validation,
+        families=families,
+        skip_bad_lines=args.skip_bad_lines,
     )
     distinct = list({p.problem: p for p in data.train}.values())
     chosen = random.Random(args.seed).sample(distinct, min(args.n_problems, len(distinct)))
@@ -368,7 +386,7 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
     flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
     config = trainer.TrainConfig(**flags | {"dtype": dtype, "parallel": args.parallel or "ddp"})
     stage = build(args, generator, config, device)
-    settings = settings_of(args, "out", "resume", "sequence", "parallel")
+    settings = settings_of(args, "out", "resume", "sequence", "parallel", "skip_bad_lines")
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
     if adapters:
         # The checkpoint lacks the frozen weights: a resumed run has to find the very same ones.
@@ -430,7 +448,7 @@ def main(argv: list[str] | None = None) -> int:
     planned, adapters = plan(args), lora_config(args)
     check_memory(args, adapters)
     if args.stage == "mtsf":
-        settings = settings_of(args, "out", "resume", "parallel")
+        settings = settings_of(args, "out", "resume", "parallel", "skip_bad_lines")
         with open_run(args.out, settings, resume=args.resume):
             run_in_turn(planned, adapters)
             processes.on_first(publish, planned[-1].out, args.out)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from mathref.config import ModelConfig
+from mathref.config import MAX_LAYERS, ModelConfig
 from mathref.rope import RopeScaling
 
 # ModelConfig field -> config.json key, in every family
@@ -249,7 +249,7 @@ def _window_pattern(family: Family, values: dict[str, Any], source: str | Path) 
     n_layer, window, types = (
         values.get(key) for key in ("num_hidden_layers", "sliding_window", "layer_types")
     )
-    if not family.windows or not isinstance(n_layer, int):
+    if not family.windows or not isinstance(n_layer, int) or n_layer > MAX_LAYERS:  # refused by ModelConfig
         return (True,)
     if types is not None:
         if not isinstance(types, list) or len(types) != n_layer or any(t not in LAYER_TYPES for t in types):
@@ -276,12 +276,25 @@ def _count(values: dict[str, Any], key: str, least: int, source: str | Path) -> 
     return value
 
 
+def refuse_code(values: dict[str, Any], source: str | Path) -> None:
+    """Raise ValueError where a JSON file of a checkpoint asks for Python code that came with it."""
+    for key in ("auto_map", "trust_remote_code"):
+        if values.get(key):
+            raise ValueError(
+                f"{source}: {key} asks for Python code that comes with the checkpoint; it could do "
+                "anything, so it is never run here. If transformers computes the model with code of its own, "
+                "convert it: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW), the same with "
+                f"AutoTokenizer, and remove {key} from NEW's files"
+            )
+
+
 def config_from_hf(values: dict[str, Any], source: str | Path) -> ModelConfig:
     """ModelConfig of a config.json's content; ValueError names `source` and the key at fault."""
     model_type = values.get("model_type")
     family = FAMILIES.get(model_type) if isinstance(model_type, str) else None
     if family is None:
         raise ValueError(f"{source}: model_type is {model_type!r}, supported: {', '.join(FAMILIES)}")
+    refuse_code(values, source)
     values = _rope_values(family, values, source)
     for key, allowed in (REQUIRED_VALUES | family.values).items():
         if values.get(key, allowed[0]) not in allowed:

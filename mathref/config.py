@@ -2,12 +2,13 @@
 
 Paper: section 2; the sizes of PaLM 2 are not published.
 Choices [P]: what the open families do differently is a field with Llama's value as its default, not a
-subclass. architectures.py reads and writes these fields as each family's config.json.
+subclass. architectures.py reads and writes these fields as each family's config.json. Sizes are bounded, far
+above any open model, so that a config.json made of wrong numbers ends in one line and not in all the memory.
 """
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 
 from mathref.rope import RopeScaling
@@ -18,10 +19,12 @@ NUMBERS = ("rope_theta", "norm_eps")
 OPTIONAL_NUMBERS = ("query_scalar", "attention_softcap", "logit_softcap", "window_rope_theta")
 CLAIMS = ("tie_embeddings", "qkv_bias", "qk_norm", "norm_unit_offset", "post_norms", "scale_embedding")
 ACTIVATIONS = ("silu", "gelu_tanh")
+MAX_LAYERS, MAX_SIZE = 1000, 2**31 - 1
+MAX_MATRIX = 2**40  # numbers in one matrix
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_count(value: object, most: int = MAX_SIZE) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for name in SIZES:
-            self._require(name, _is_count(getattr(self, name)), "a whole number of at least 1")
+            most = MAX_LAYERS if name == "n_layer" else MAX_SIZE
+            self._require(name, _is_count(getattr(self, name), most), f"a whole number from 1 to {most}")
+        if (
+            widest := max(self.vocab_size, self.n_inner, self.n_head * self.head_dim) * self.n_embd
+        ) > MAX_MATRIX:
+            raise ValueError(
+                f"model config: a matrix of {widest:.0e} numbers, expected at most {MAX_MATRIX:.0e}"
+            )
         if self.n_head % self.n_kv_head:
             heads = f"n_head {self.n_head} is not a multiple of n_kv_head {self.n_kv_head}"
             raise ValueError(f"model config: {heads}")
@@ -65,11 +75,13 @@ class ModelConfig:
         for name in (*NUMBERS, *OPTIONAL_NUMBERS):
             value, absent = getattr(self, name), name in OPTIONAL_NUMBERS and getattr(self, name) is None
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            self._require(name, absent or (number and 0 < value < math.inf), "a positive number")
+            self._require(name, absent or (number and 0 < value <= sys.float_info.max), "a positive number")
         for name in CLAIMS:
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         window, pattern = self.sliding_window, self.window_pattern
-        self._require("sliding_window", window is None or _is_count(window), "a whole number of at least 1")
+        self._require(
+            "sliding_window", window is None or _is_count(window), f"a whole number from 1 to {MAX_SIZE}"
+        )
         whole = isinstance(pattern, tuple) and pattern and all(isinstance(value, bool) for value in pattern)
         self._require("window_pattern", bool(whole), "a tuple of true and false")
         self._require("activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))

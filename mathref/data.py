@@ -24,6 +24,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -39,15 +40,18 @@ from mathref.files import (
     atomic_write,
     drop_partial_line,
     drop_temporaries,
+    leaving_out,
     locked,
     open_appending,
     read_json,
     read_jsonl,
+    skipped_notes,
 )
 from mathref.formats import (
     Problem,
     Row,
     SampledProblem,
+    Skipped,
     field,
     normalized,
     read_rows,
@@ -93,7 +97,7 @@ def _builtin(split: str, style: str, families: Collection[str] | None = None) ->
     return problems
 
 
-def _folder_rows(folder: Path) -> Iterator[Row]:
+def _folder_rows(folder: Path, skipped: Skipped) -> Iterator[Row]:
     """The problems of a MATH folder, <subject>/<n>.json at any depth, in the order of their numbers."""
     files = [f for f in folder.rglob("*.json") if not f.name.startswith(".")]  # ._1.json: macOS's own
     if not files:
@@ -107,15 +111,19 @@ def _folder_rows(folder: Path) -> Iterator[Row]:
     for file in sorted(files, key=by_number):
         parts = file.resolve().parts[-3:]  # ("train", "algebra", "1.json"): MATH-500 names problems so, too
         id = "/".join(parts) if parts[0] in ("train", "test") else file.relative_to(folder).as_posix()
-        record = read_json(file)
-        if not isinstance(record, dict):
-            raise ValueError(f"{file}: expected one problem as a JSON object, found {type(record).__name__}")
-        yield Row(str(file), id, record)
+        record = None
+        with leaving_out(skipped):
+            record = read_json(file)
+            if not isinstance(record, dict):
+                found = type(record).__name__
+                raise ValueError(f"{file}: expected one problem as a JSON object, found {found}")
+        if isinstance(record, dict):
+            yield Row(str(file), id, record)
 
 
-def _file_rows(path: Path) -> Iterator[Row]:
+def _file_rows(path: Path, skipped: Skipped) -> Iterator[Row]:
     stem = re.sub(r"\.(jsonl|json|gz)\b", "", path.name)
-    for number, record in read_jsonl(path):
+    for number, record in read_jsonl(path, skipped):
         yield Row(f"{path}:{number}", f"{stem}:{number}", record)
 
 
@@ -126,12 +134,14 @@ def load_problems(
     style: str = "detailed",
     per_problem: int | None = None,
     families: Collection[str] | None = None,
+    skip_bad_lines: bool = False,
 ) -> Loaded:
     """Read "builtin", a MATH folder or a JSON Lines file (.gz by name) of a format of formats.py.
 
     For the built-in set: `split`, `style` ("detailed", "brief", "both": two examples a problem), `families`
     (problems.select_families; None: all). For PRM800K and samples files: `per_problem` (None: PER_PROBLEM of
-    formats.py). Raises FileNotFoundError, or ValueError with file, line, field and what was expected.
+    formats.py). Raises FileNotFoundError, or ValueError with file, line, field and what was expected; with
+    `skip_bad_lines`, such lines (files of a folder) are left out, counted and listed in the notes.
     """
     if source == "builtin":
         notes = [] if families is None else [f"only of the families {', '.join(families)}"]
@@ -143,16 +153,17 @@ def load_problems(
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file; expected 'builtin', a data file or a MATH folder")
-    rows = _folder_rows(path) if path.is_dir() else _file_rows(path)
-    first = next(rows)  # there is one, else the rows would have raised
-    format = recognize(first.record, first.where)
-
-    def all_rows() -> Iterator[Row]:
-        yield first
-        yield from rows
-
-    problems, notes = read_rows(format, all_rows(), per_problem)
-    return Loaded(problems, format, notes)
+    skipped: Skipped = [] if skip_bad_lines else None
+    rows = _folder_rows(path, skipped) if path.is_dir() else _file_rows(path, skipped)
+    format, first = None, None
+    for first in rows:  # there is one, else the rows would have raised
+        with leaving_out(skipped):
+            format = recognize(first.record, first.where)
+            break
+    if format is None or first is None:
+        raise ValueError(f"{path}: no line can be used; the first bad one: {(skipped or [''])[0]}")
+    problems, notes = read_rows(format, itertools.chain([first], rows), per_problem, skipped)
+    return Loaded(problems, format, notes + skipped_notes(skipped or []))
 
 
 # --- The contamination guard ----------------------------------------------------------------------
@@ -253,12 +264,14 @@ def training_data(
     per_problem: int | None = None,
     families: Collection[str] | None = None,
     ablation: Ablation | None = None,
+    skip_bad_lines: bool = False,
 ) -> TrainingData:
     """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
 
     The built-in set brings its own validation problems (the first `n_validation` of them, of the same
     `families`; in the detailed style if `style` is "both"); from the files together `n_validation` are drawn,
     by default min(1000, 1/12). `ablation` changes the training solutions, and no validation solution.
+    `skip_bad_lines` as in `load_problems`.
     """
     if n_validation is not None and n_validation < 0:
         raise ValueError(f"cannot keep {n_validation} validation problems, expected 0 or more")
@@ -268,7 +281,9 @@ def training_data(
     from_files: list[Problem] = []
     for source in dict.fromkeys(sources):
         of_source = families if source == "builtin" or "builtin" not in sources else None
-        loaded = load_problems(source, style=style, per_problem=per_problem, families=of_source)
+        loaded = load_problems(
+            source, style=style, per_problem=per_problem, families=of_source, skip_bad_lines=skip_bad_lines
+        )
         notes.append(f"{source}: {len(loaded.problems)} examples, format {loaded.format}")
         notes.extend(f"{source}: {note}" for note in loaded.notes)
         kept = _trainable(loaded.problems, source, notes)
@@ -295,24 +310,30 @@ def training_data(
 # --- Samples --------------------------------------------------------------------------------------
 
 
-def read_samples(path: str | Path) -> tuple[dict[str, Any], list[SampledProblem]]:
-    """Read a samples file: its meta line ({} where a foreign file has none) and its problems, in order."""
+def read_samples(path: str | Path, skipped: Skipped = None) -> tuple[dict[str, Any], list[SampledProblem]]:
+    """Read a samples file: its meta line ({} where a foreign file has none) and its problems, in order.
+
+    A bad line raises ValueError; with a list `skipped`, it is left out, and the list says why.
+    """
     path = Path(path)
     meta: dict[str, Any] = {}
     problems: list[SampledProblem] = []
     seen: dict[str, int] = {}
-    for number, record in read_jsonl(path):
+    for number, record in read_jsonl(path, skipped):
         where = f"{path}:{number}"
-        if "meta" in record and "samples" not in record:
-            if number > 1:
-                raise ValueError(f"{where}: a second meta line; samples of two runs belong in two files")
-            meta = field(record, "meta", dict, where)
-            continue
-        problem = sampled_problem(record, where)
-        if problem.id in seen:
-            raise ValueError(f"{where}: id '{problem.id}' is already on line {seen[problem.id]}")
-        seen[problem.id] = number
-        problems.append(problem)
+        with leaving_out(skipped):
+            if "meta" in record and "samples" not in record:
+                if number > 1:
+                    raise ValueError(f"{where}: a second meta line; samples of two runs belong in two files")
+                meta = field(record, "meta", dict, where)
+                continue
+            problem = sampled_problem(record, where)
+            if problem.id in seen:
+                raise ValueError(f"{where}: id '{problem.id}' is already on line {seen[problem.id]}")
+            seen[problem.id] = number
+            problems.append(problem)
+    if skipped and not problems:
+        raise ValueError(f"{path}: no line can be used; the first bad one: {skipped[0]}")
     return meta, problems
 
 
@@ -425,6 +446,7 @@ def _parse_args(argv: list[str] | None) -> argparse.Namespace:
     fetch.add_argument("--base-url", help="take the files, under the same names, from a mirror of yours")
     check = commands.add_parser("check", help="say what a data file holds")
     check.add_argument("file", help="a data file, a MATH folder or builtin")
+    check.add_argument("--skip-bad-lines", action="store_true", help="list bad lines instead of ending")
     digests = commands.add_parser("digests", help="print the contamination guard's digests of a problem file")
     digests.add_argument("file", help="the held-out problems, e.g. MATH-500's test.jsonl")
     return parser.parse_args(argv)
@@ -443,7 +465,7 @@ def main(argv: list[str] | None = None) -> None:
         command = f"{spelled('train.py')} --stage ssft" if train else spelled("sample.py")
         print(f"next: {command} --data {train or paths[0]}")
     elif args.command == "check":
-        loaded = load_problems(args.file)
+        loaded = load_problems(args.file, skip_bad_lines=args.skip_bad_lines)
         held_out = len(remove_held_out(loaded.problems)[1])
         solved = sum(p.solution is not None for p in loaded.problems)
         print(

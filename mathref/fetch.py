@@ -6,7 +6,8 @@ the Git LFS pointers of openai/prm800k hold those of PRM800K and of the split of
 MATH-500). `math` is that split, because the original archive (`math-archive`, 12,500 problems in folders)
 has often been out of reach since 2025; its digest is the one that ParlAI's copy of the download list states.
 A half file is kept as NAME.part and continued by the same command; nothing is called NAME before its digest
-is right.
+is right. A redirection is followed within http on the same host, and to https anywhere: the digest decides
+what the file is. No more bytes are taken than the publisher states [P].
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import sys
 import tarfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -139,32 +141,57 @@ DATASETS = {
 }
 
 
+class _Redirections(urllib.request.HTTPRedirectHandler):
+    """Follows what stays on its scheme and host, or leads to https: not to ftp or file, nor back to http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        here, there = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        if there.scheme != "https" and (here.scheme, here.netloc) != (there.scheme, there.netloc):
+            fp.close()
+            raise _Refused(f"redirects to {newurl[:200]}, expected https, or the same scheme and host")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Refused(Exception):
+    """What the server answers is not to be had this way, now or later."""
+
+
 class _Broken(Exception):
     """The transfer stopped on its way; what has come stays in the .part file, and trying again may help."""
 
 
-def _request(url: str, offset: int, timeout_s: float) -> http.client.HTTPResponse:
-    """Open `url` from byte `offset` on; the answer may be the whole file (200) all the same."""
+def _request(url: str, offset: int, timeout_s: float) -> http.client.HTTPResponse | None:
+    """Open `url` from byte `offset` on, None where nothing is left; the whole file (200) may come."""
     headers = {"User-Agent": "mathref", **({"Range": f"bytes={offset}-"} if offset else {})}
     try:
-        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout_s)
+        opener = urllib.request.build_opener(_Redirections)
+        return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code >= 500 or error.code == 429:
+        if error.code == 416:  # nothing beyond `offset`: the part is complete, or is of another file
+            return None
+        if error.code >= 500 or error.code in (408, 429):
             raise _Broken(f"HTTP {error.code} {error.reason}") from None
-        raise
+        raise _Refused(f"HTTP {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException) as error:  # no such host, refused, timed out, reset
         raise _Broken(str(getattr(error, "reason", error))) from None
 
 
-def _transfer(response: http.client.HTTPResponse, part: Path, offset: int, label: str) -> None:
-    """Append the body to the .part file, or start it anew where the server sends the whole file."""
+def _transfer(
+    response: http.client.HTTPResponse, part: Path, offset: int, label: str, size: int | None
+) -> None:
+    """Append the body to the .part file, or start it anew where the server sends the whole file.
+
+    Raises _Refused for a body beyond `size`, where that is known.
+    """
     resumed = response.status == 206 and (response.headers.get("Content-Range") or "").startswith(
         f"bytes {offset}-"
     )
     offset = offset if resumed else 0
     length = response.headers.get("Content-Length")
-    total = offset + int(length) if length and length.isdigit() else None
+    total = offset + int(length) if length and length.isascii() and length.isdigit() else None
     bar = tqdm(
         total=total,
         initial=offset,
@@ -182,6 +209,8 @@ def _transfer(response: http.client.HTTPResponse, part: Path, offset: int, label
                 raise _Broken(f"the connection broke ({error})") from None
             if not block:
                 break
+            if size is not None and file.tell() + len(block) > size:
+                raise _Refused(f"sends more than the {size:,} bytes of the published file")
             file.write(block)
             bar.update(len(block))
         received = file.tell()
@@ -191,17 +220,16 @@ def _transfer(response: http.client.HTTPResponse, part: Path, offset: int, label
         raise _Broken(f"the connection ended after {received} of {total} bytes")
 
 
-def _get(url: str, part: Path, label: str, timeout_s: float) -> None:
+def _get(url: str, part: Path, remote: Remote, timeout_s: float) -> None:
     """One attempt at bringing `part` up to its full length."""
     offset = part.stat().st_size if part.exists() else 0
-    try:
-        response = _request(url, offset, timeout_s)
-    except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing beyond `offset`: the part is complete, or is of another file
-            return
-        raise ValueError(f"{url}: HTTP {error.code} {error.reason}") from None
-    with response:
-        _transfer(response, part, offset, label)
+    if response := _request(url, offset, timeout_s):
+        try:
+            with response:
+                _transfer(response, part, offset, remote.name, remote.size)
+        except _Refused:
+            part.unlink()  # it is another file's
+            raise
 
 
 def download(
@@ -230,14 +258,16 @@ def download(
     elsewhere = f"if you have the file from elsewhere, put it at {target}, or name a mirror with --base-url"
     for attempt in range(1, attempts + 1):
         try:
-            _get(url, part, remote.name, timeout_s)
+            _get(url, part, remote, timeout_s)
             break
         except _Broken as error:
             if attempt == attempts:
                 raise OSError(f"{url}: {error}; the same command goes on from here; {elsewhere}") from None
             time.sleep(wait_s * 2 ** (attempt - 1))
-        except ValueError as error:
-            raise ValueError(f"{error}; {elsewhere}") from None
+        except _Refused as error:
+            raise ValueError(f"{url}: {error}; {elsewhere}") from None
+    if not part.exists():  # 416 for the whole file
+        raise ValueError(f"{url}: the server has nothing to send; {elsewhere}")
     if (found := sha256(part)) != remote.sha256:
         part.unlink()  # kept, it would be continued for ever
         raise ValueError(
@@ -251,18 +281,27 @@ def download(
 
 def _members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarInfo]:
     """The files of an archive; ValueError if one would leave the folder or is neither a file nor a folder."""
-    files = []
+    files: dict[PurePosixPath, tarfile.TarInfo] = {}
+    folders: set[PurePosixPath] = set()
     for member in archive:
         name = PurePosixPath(member.name.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if not name.parts and member.isdir():  # "./", the folder itself
+            continue
+        outside = not name.parts or name.is_absolute() or ".." in name.parts or ":" in name.parts[0]
+        if outside or "\0" in member.name:
             raise ValueError(
-                f"{path}: member '{member.name}' points outside the folder; nothing was unpacked"
+                f"{path}: member {member.name!r} points outside the folder; nothing was unpacked"
             )
-        if member.isfile():
-            files.append(member)
+        if member.isfile() and not member.issparse():
+            files[name] = member
+            folders.update(name.parents)
         elif not member.isdir():
-            raise ValueError(f"{path}: member '{member.name}' is a link or device; nothing was unpacked")
-    return files
+            raise ValueError(f"{path}: member {member.name!r} is a link or device; nothing was unpacked")
+    if both := files.keys() & folders:
+        raise ValueError(f"{path}: member '{min(both)}' is a file and a folder; nothing was unpacked")
+    if not files:
+        raise ValueError(f"{path}: holds no file")
+    return list(files.values())
 
 
 def unpack(path: Path) -> Path:
@@ -272,7 +311,7 @@ def unpack(path: Path) -> Path:
         return target
     shutil.rmtree(part, ignore_errors=True)  # of an unpacking that was killed
     try:
-        with tarfile.open(path) as archive:
+        with tarfile.open(path, "r:") as archive:  # not compressed: its content is no larger than it is
             for member in _members(archive, path):
                 place = part / member.name
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -282,7 +321,7 @@ def unpack(path: Path) -> Path:
                     shutil.copyfileobj(source, file)
         inner = part / target.name  # MATH.tar holds one folder, MATH
         os.replace(inner if inner.is_dir() else part, target)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OverflowError) as error:  # the latter for sizes that no file has
         raise ValueError(f"{path}: not a readable tar archive ({error})") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)

@@ -5,7 +5,9 @@ Choices: a file is written under a temporary name in its own folder, flushed to 
 so that a reader sees the old file or the new one, never half of it. Appended files (metrics, samples) grow by
 whole lines; what a kill leaves of a last line is cut off before the next append (`drop_partial_line`). A file
 whose name ends in .gz grows by whole gzip members, which any gzip reader takes as one stream. Whoever writes
-holds a lock (`locked`), which the system takes back when its process ends, however it ends.
+holds a lock (`locked`), which the system takes back when its process ends, however it ends. What is read is
+bounded, far above any data set: a line or JSON file by 256 MB (the environment's MATHREF_MAX_LINE_MB says
+otherwise), a gzip file that grows a hundredfold by 1 GB (unpacked by its user, it has no such bound) [P].
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import glob
 import gzip
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -26,6 +29,8 @@ try:
 except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
+MAX_LINE_MB = "MATHREF_MAX_LINE_MB"
+MAX_GROWTH, FREE_GROWTH = 100, 10**9  # of a gzip file: times its size, and the bytes that any one may have
 _locks: set[Path] = set()  # the lock files that this process holds
 
 
@@ -124,6 +129,28 @@ def _acquired(path: Path, what: str | Path) -> IO[bytes]:
         file.close()
 
 
+def checkpoint_file(folder: Path, name: str) -> Path | None:
+    """The file `name` of a checkpoint folder; None where there is none.
+
+    Raises ValueError for a link that leads out of the folder: a folder made by others must not have files of
+    this machine read, and copied into a run, as its own. The links of a hub's cache are followed
+    (models--OWNER--NAME/snapshots/COMMIT/NAME leads to models--OWNER--NAME/blobs), and so are those by which
+    an installer placed the files of this package.
+    """
+    path = folder / name
+    if not os.path.isfile(path):  # False, too, for names that no file can have
+        return None
+    if path.is_symlink():
+        cached = folder.resolve().parent.name == "snapshots"
+        inside = folder.resolve().parent.parent if cached else folder.resolve()
+        installed = Path(__file__).parent in path.absolute().parents
+        if not installed and inside not in path.resolve().parents:
+            raise ValueError(
+                f"{path}: is a link out of the folder, which is not followed; put the file itself there"
+            )
+    return path
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with atomic_write(path) as file:
@@ -132,54 +159,135 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path) -> Any:
     """Read one JSON file; ValueError names the file and the place where it is broken."""
-    path = Path(path)
+    path, limit = Path(path), _longest_line()
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise ValueError(_too_long(limit))
+        return json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
+        raise ValueError(f"{path}: not valid JSON ({_reason(error)})") from None
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _longest_line() -> int:
+    """How many bytes of JSON are read at once, from the environment if it says so."""
+    given = os.environ.get(MAX_LINE_MB, "256")
+    if not given.isascii() or not given.isdigit() or not 0 < int(given[:9]):
+        raise ValueError(f"{MAX_LINE_MB} is {given!r}, expected a whole number of megabytes")
+    return int(given) * 10**6
+
+
+def _too_long(limit: int) -> str:
+    return (
+        f"more than {limit // 10**6} MB; if that is right, set the environment variable {MAX_LINE_MB} to more"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Why a text is no JSON, in words that do not need Python."""
+    if isinstance(error, RecursionError):
+        return "too deeply nested"
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+@contextlib.contextmanager
+def leaving_out(skipped: list[str] | None) -> Iterator[None]:
+    """Note a ValueError of the block, which is that of one bad line, in `skipped`; None: let it through."""
+    try:
+        yield
+    except ValueError as error:
+        if skipped is None:
+            raise
+        skipped.append(str(error))
+
+
+def skipped_notes(skipped: list[str]) -> list[str]:
+    """Lines for the user about what --skip-bad-lines left out: how many, and the first ten."""
+    if not skipped:
+        return []
+    more = [f"  and {len(skipped) - 10} more"] if len(skipped) > 10 else []
+    lines = "1 bad line" if len(skipped) == 1 else f"{len(skipped)} bad lines"
+    return [f"{lines} left out (--skip-bad-lines)", *(f"  {reason[:300]}" for reason in skipped[:10]), *more]
+
+
+def read_jsonl(path: str | Path, skipped: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, record) of a JSON Lines file, gzip'd if its name ends in .gz.
 
     Blank lines are passed over. Raises FileNotFoundError, or ValueError naming file and line for a line that
-    is not a JSON object and for a file without any record.
+    is not a JSON object and for a file without any record. With a list `skipped`, such lines are left out and
+    what is wrong with them is added to it; a file that cannot be read on is an error all the same.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder, expected a JSON Lines file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
-    opener = gzip.open if path.suffix == ".gz" else open
-    number, found = 0, False
-    try:
-        with opener(path, "rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    found = True
-                    yield number, _parse_line(path, number, line)
-    except (OSError, EOFError, zlib.error) as error:  # gzip reports a damaged archive as one of the three
-        raise ValueError(f"{path}: cannot be read after line {number} ({error})") from None
+    found = False
+    for number, line in _lines(path):
+        if line.strip():
+            found, record = True, None
+            with leaving_out(skipped):
+                record = _parse_line(path, number, line)
+            if record is not None:
+                yield number, record
     if not found:
         raise ValueError(f"{path}: the file is empty, expected one JSON object a line")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, line), of a line beyond the longest only so much that `_parse_line` sees it."""
+    packed, limit = path.suffix == ".gz", _longest_line()
+    number = unpacked = 0
+    try:
+        most = max(FREE_GROWTH, MAX_GROWTH * path.stat().st_size) if packed else math.inf
+        with (gzip.open if packed else open)(path, "rb") as file:
+            while line := file.readline(limit + 1):
+                number, rest = number + 1, line
+                while len(rest) > limit and not rest.endswith(b"\n"):  # pass over what no one will read
+                    unpacked += len(rest)
+                    rest = file.readline(limit + 1)
+                    if unpacked > most:
+                        break
+                unpacked += len(rest)
+                if unpacked > most:
+                    raise ValueError(
+                        f"{path}:{number}: the file unpacked so far is over 1 GB and {MAX_GROWTH} times as "
+                        "large as packed; if that is right, unpack it (gunzip) and name that file"
+                    )
+                yield number, line
+    except (OSError, EOFError, zlib.error) as error:  # gzip reports a damaged archive as one of the three
+        raise ValueError(f"{path}: cannot be read after line {number} ({error})") from None
 
 
 def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if number == 1 and line.startswith(b"version https://git-lfs"):
         raise ValueError(f"{path}: is a Git LFS pointer, not the data; download the file that it stands for")
     try:
+        if len(line) > (limit := _longest_line()):
+            raise ValueError(_too_long(limit))
         # A byte order mark may open a file from Windows. ValueError covers bad JSON, bad UTF-8 and an integer
         # of more digits than Python converts.
-        record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        record = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         cut = "" if line.endswith(b"\n") else "; the line has no end: a run may still write it, or was killed"
-        raise ValueError(
-            f"{path}:{number}: not JSON ({error}); expected one JSON object a line{cut}"
-        ) from None
+        what = f"not JSON ({_reason(error)}); expected one JSON object a line{cut}"
+        raise ValueError(f"{path}:{number}: {what}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}:{number}: expected a JSON object, found {type(record).__name__}")
+    return record
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; ValueError where a name occurs twice, since one value would get lost."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {repeated[:60]!r} occurs twice")
     return record
 
 
@@ -258,4 +366,4 @@ def sha256(path: str | Path) -> str:
 
 def digest_text(text: str) -> str:
     """Short hex digest of a text, to tell whether two runs saw the same."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]

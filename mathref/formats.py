@@ -25,10 +25,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from mathref.files import leaving_out
 
 # The block that ends a PRM800K solution: a heading line, then the bare answer.
 ANSWER_BLOCK = re.compile(r"\n*#[ \t]*Answer[ \t]*\n+(.+?)\s*\Z", re.DOTALL)
@@ -89,6 +92,7 @@ class Row(NamedTuple):
     record: dict[str, Any]
 
 
+Skipped = list[str] | None  # what is wrong with each bad line; None: the first one is raised
 Selection = tuple[list[Problem], list[str]]  # what a reader keeps, and lines that say what it left out
 
 
@@ -97,16 +101,24 @@ Selection = tuple[list[Problem], list[str]]  # what a reader keeps, and lines th
 _KINDS = {str: "text", bool: "true or false", list: "a list", dict: "an object", int: "a whole number"}
 
 
+def _shown(value: Any) -> str:
+    """The beginning of a value as JSON; of one too deep for that, its kind."""
+    try:
+        return json.dumps(value)[:60]
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
+
+
 def field(record: dict[str, Any], name: str, kind: type, where: str) -> Any:
     """The value of a field that must be there and of type `kind`; ValueError names place, field and type."""
     if not isinstance(record, dict):
-        raise ValueError(f"{where}: {json.dumps(record)[:60]}, expected an object with field '{name}'")
+        raise ValueError(f"{where}: {_shown(record)}, expected an object with field '{name}'")
     value = record.get(name)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     if name not in record:
         raise ValueError(f"{where}: field '{name}' is missing, expected {_KINDS[kind]}")
-    raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected {_KINDS[kind]}")
+    raise ValueError(f"{where}: field '{name}' is {_shown(value)}, expected {_KINDS[kind]}")
 
 
 def optional_field(record: dict[str, Any], name: str, kind: type, where: str) -> Any:
@@ -125,6 +137,8 @@ def text_field(record: dict[str, Any], name: str, where: str) -> str:
 def _answer_field(record: dict[str, Any], name: str, where: str) -> str:
     """A reference answer, which may be empty; foreign files often hold it as a JSON number."""
     value = record.get(name)
+    if type(value) is float and not math.isfinite(value):  # Python's json reads NaN and Infinity
+        raise ValueError(f"{where}: field '{name}' is {value}, expected text or a finite number")
     return str(value) if type(value) in (int, float) else field(record, name, str, where).strip()
 
 
@@ -133,11 +147,10 @@ def _level(record: dict[str, Any], where: str) -> int | None:
     value = record.get("level")
     if value is None or value == "Level ?":
         return None
-    digits = re.fullmatch(r"(?:Level )?(\d+)", str(value).strip())
-    if not digits or isinstance(value, bool):
-        raise ValueError(
-            f"{where}: field 'level' is {json.dumps(value)[:60]}, expected a number or 'Level 3'"
-        )
+    text = str(value).strip() if type(value) in (str, int) else ""
+    digits = re.fullmatch(r"(?:Level )?(\d{1,9})", text)
+    if not digits:
+        raise ValueError(f"{where}: field 'level' is {_shown(value)}, expected a number or 'Level 3'")
     return int(digits[1])
 
 
@@ -200,20 +213,23 @@ def with_answer(solution: str, answer: str) -> str:
 # --- Readers, one a format ------------------------------------------------------------------------
 
 
-def read_gsm8k(rows: Iterable[Row]) -> Selection:
+def read_gsm8k(rows: Iterable[Row], skipped: Skipped) -> Selection:
     """GSM8K: calculator annotations removed, the number after #### is the answer, without its commas."""
     problems = []
     for where, default_id, record in rows:
-        steps, marker, answer = text_field(record, "answer", where).rpartition("####")
-        answer = answer.strip().replace(",", "")
-        if not marker or not answer:
-            raise ValueError(f"{where}: field 'answer' does not end in a line '#### number', as GSM8K does")
-        solution = with_answer(CALCULATOR.sub("", steps), answer)
-        problems.append(Problem(default_id, text_field(record, "question", where), answer, solution))
+        with leaving_out(skipped):
+            steps, marker, answer = text_field(record, "answer", where).rpartition("####")
+            answer = answer.strip().replace(",", "")
+            if not marker or not answer:
+                raise ValueError(
+                    f"{where}: field 'answer' does not end in a line '#### number', as GSM8K does"
+                )
+            solution = with_answer(CALCULATOR.sub("", steps), answer)
+            problems.append(Problem(default_id, text_field(record, "question", where), answer, solution))
     return problems, []
 
 
-def read_plain(rows: Iterable[Row]) -> Selection:
+def read_plain(rows: Iterable[Row], skipped: Skipped) -> Selection:
     """MATH, MATH-500 and files of their shape; a missing `answer` is the last boxed one of the solution.
 
     Two problems of MATH have the empty answer (number_theory/7115 and 7117): such a one cannot be graded.
@@ -222,39 +238,47 @@ def read_plain(rows: Iterable[Row]) -> Selection:
     seen: dict[str, str] = {}
     empty: list[str] = []
     for where, default_id, record in rows:
-        name = "question" if "question" in record and "problem" not in record else "problem"
-        problem = text_field(record, name, where)
-        solution = None if record.get("solution") is None else text_field(record, "solution", where)
-        if record.get("answer") is not None or solution is None:
-            answer = _answer_field(record, "answer", where)
-        else:
-            answer = boxed_answer(solution, where)
-        if not answer:
-            empty.append(where)
-            continue
-        id = _claim(seen, _id(record, where) or default_id, where)
-        target = None if solution is None else with_answer(solution, answer)
-        problems.append(Problem(id, problem, answer, target, _level(record, where), _subject(record, where)))
+        with leaving_out(skipped):
+            name = "question" if "question" in record and "problem" not in record else "problem"
+            problem = text_field(record, name, where)
+            solution = None if record.get("solution") is None else text_field(record, "solution", where)
+            if record.get("answer") is not None or solution is None:
+                answer = _answer_field(record, "answer", where)
+            else:
+                answer = boxed_answer(solution, where)
+            if not answer:
+                empty.append(where)
+                continue
+            target = None if solution is None else with_answer(solution, answer)
+            id, level, subject = (
+                _id(record, where) or default_id,
+                _level(record, where),
+                _subject(record, where),
+            )
+            problems.append(Problem(_claim(seen, id, where), problem, answer, target, level, subject))
     return problems, [f"{len(empty)} left out: the answer is empty ({empty[0]})"] if empty else []
 
 
-def read_judged(rows: Iterable[Row]) -> Selection:
+def read_judged(rows: Iterable[Row], skipped: Skipped) -> Selection:
     """Model-written solutions with a verdict: those marked `"correct": true`, also several of a problem."""
     problems: list[Problem] = []
     seen: Counter[str] = Counter()
     left_out = 0
     for where, default_id, record in rows:
-        problem, gold = text_field(record, "problem", where), _answer_field(record, "gold", where)
-        solution = text_field(record, "solution", where)
-        if not optional_field(record, "correct", bool, where):  # null: nobody is sure
-            left_out += 1
-            continue
-        answer = _answer_field(record, "answer", where)
-        id = optional_field(record, "unique_id", str, where) or default_id
-        seen[id] += 1  # the id names the problem, so its further solutions are numbered
-        id = id if seen[id] == 1 else f"{id}#{seen[id]}"
-        target = with_answer(solution, answer)
-        problems.append(Problem(id, problem, gold, target, _level(record, where), _subject(record, where)))
+        with leaving_out(skipped):
+            problem, gold = text_field(record, "problem", where), _answer_field(record, "gold", where)
+            solution = text_field(record, "solution", where)
+            if not optional_field(record, "correct", bool, where):  # null: nobody is sure
+                left_out += 1
+                continue
+            answer = _answer_field(record, "answer", where)
+            id = optional_field(record, "unique_id", str, where) or default_id
+            seen[id] += 1  # the id names the problem, so its further solutions are numbered
+            id = id if seen[id] == 1 else f"{id}#{seen[id]}"
+            target = with_answer(solution, answer)
+            problems.append(
+                Problem(id, problem, gold, target, _level(record, where), _subject(record, where))
+            )
     return problems, [f"{left_out} left out: not marked correct"] if left_out else []
 
 
@@ -302,40 +326,37 @@ def _prm800k_target(record: dict[str, Any], where: str) -> tuple[str | None, str
     return with_answer(solution, block[1]), ""
 
 
-def read_prm800k(rows: Iterable[Row], per_problem: int) -> Selection:
+def read_prm800k(rows: Iterable[Row], per_problem: int, skipped: Skipped) -> Selection:
     """PRM800K phase 1 and 2: the selection of training targets that the module's docstring states."""
     problems: list[Problem] = []
     targets: dict[str, list[str]] = {}  # by problem
     left_out: Counter[str] = Counter()
     for where, default_id, record in rows:
-        question = field(record, "question", dict, where)
-        problem = text_field(question, "problem", f"{where}: question")
-        kept = targets.setdefault(normalized(problem), [])
-        if len(kept) >= per_problem:  # before grading, which costs most
-            left_out[f"beyond {per_problem} a problem"] += 1
-            continue
-        target, reason = _prm800k_target(record, where)
-        if target is None or target in kept:
-            left_out[reason or "repeats"] += 1
-            continue
-        kept.append(target)
-        answer = _answer_field(question, "ground_truth_answer", f"{where}: question")
-        problems.append(Problem(default_id, problem, answer, target))
+        with leaving_out(skipped):
+            question = field(record, "question", dict, where)
+            problem = text_field(question, "problem", f"{where}: question")
+            kept = targets.setdefault(normalized(problem), [])
+            if len(kept) >= per_problem:  # before grading, which costs most
+                left_out[f"beyond {per_problem} a problem"] += 1
+                continue
+            target, reason = _prm800k_target(record, where)
+            if target is None or target in kept:
+                left_out[reason or "repeats"] += 1
+                continue
+            kept.append(target)
+            answer = _answer_field(question, "ground_truth_answer", f"{where}: question")
+            problems.append(Problem(default_id, problem, answer, target))
     return problems, [f"{n} left out: {reason}" for reason, n in left_out.most_common()]
 
 
 def _number(record: dict[str, Any], name: str, where: str) -> float | None:
     value = record.get(name)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise ValueError(f"{where}: field '{name}' is {json.dumps(value)[:60]}, expected a number or null")
+        raise ValueError(f"{where}: field '{name}' is {_shown(value)}, expected a number or null")
+    # Python's json reads NaN, which no rule can rank, and whole numbers that no float can hold.
+    if value is not None and not abs(value) <= sys.float_info.max:
+        raise ValueError(f"{where}: field '{name}' is {_shown(value)}, expected a finite number or null")
     return value
-
-
-def _score(record: dict[str, Any], where: str) -> float | None:
-    score = _number(record, "score", where)
-    if score is not None and not math.isfinite(score):  # Python's json reads NaN, which no rule can rank
-        raise ValueError(f"{where}: field 'score' is {score}, expected a finite number or null")
-    return score
 
 
 def _sample(record: Any, reference_answer: str, where: str) -> Sample:
@@ -354,7 +375,7 @@ def _sample(record: Any, reference_answer: str, where: str) -> Sample:
         logprob=_number(record, "logprob", where),
         tokens=optional_field(record, "tokens", int, where),
         finish_reason=optional_field(record, "finish_reason", str, where) or "unknown",
-        score=_score(record, where),
+        score=_number(record, "score", where),
     )
 
 
@@ -386,7 +407,7 @@ def _why_rejected(sample: Sample, kept: dict[str, Sample], per_problem: int) -> 
     return f"beyond {per_problem} a problem" if len(kept) >= per_problem else ""
 
 
-def read_sampled(rows: Iterable[Row], per_problem: int) -> Selection:
+def read_sampled(rows: Iterable[Row], per_problem: int, skipped: Skipped) -> Selection:
     """A model's own samples: the first `per_problem` correct and finished ones of a problem, no text twice.
 
     Raises ValueError where no sample is left, for nothing then is to be learnt.
@@ -396,24 +417,25 @@ def read_sampled(rows: Iterable[Row], per_problem: int) -> Selection:
     left_out: Counter[str] = Counter()
     where, n_samples, unsolved = "", 0, 0
     for where, _, record in rows:
-        if "meta" in record and "samples" not in record:
-            continue
-        sampled = sampled_problem(record, where)
-        _claim(seen, sampled.id, where)
-        kept: dict[str, Sample] = {}  # by normalised text
-        for sample in sampled.samples:
-            reason = _why_rejected(sample, kept, per_problem)
-            if reason:
-                left_out[reason] += 1
-            else:
-                kept[normalized(sample.text)] = sample
-        n_samples += len(sampled.samples)
-        unsolved += not kept
-        p = sampled
-        for number, sample in enumerate(kept.values(), start=1):
-            id = p.id if number == 1 else f"{p.id}#{number}"
-            target = with_answer(sample.text, sample.answer or p.answer)
-            problems.append(Problem(id, p.problem, p.answer, target, p.level, p.subject))
+        with leaving_out(skipped):
+            if "meta" in record and "samples" not in record:
+                continue
+            sampled = sampled_problem(record, where)
+            _claim(seen, sampled.id, where)
+            kept: dict[str, Sample] = {}  # by normalised text
+            for sample in sampled.samples:
+                reason = _why_rejected(sample, kept, per_problem)
+                if reason:
+                    left_out[reason] += 1
+                else:
+                    kept[normalized(sample.text)] = sample
+            n_samples += len(sampled.samples)
+            unsolved += not kept
+            p = sampled
+            for number, sample in enumerate(kept.values(), start=1):
+                id = p.id if number == 1 else f"{p.id}#{number}"
+                target = with_answer(sample.text, sample.answer or p.answer)
+                problems.append(Problem(id, p.problem, p.answer, target, p.level, p.subject))
     if not problems:
         raise ValueError(
             f"{where.rpartition(':')[0]}: none of its {n_samples} samples of {len(seen)} problems is correct "
@@ -429,7 +451,7 @@ def recognize(record: dict[str, Any], where: str) -> str:
         return "samples"
     if "question" in record and "label" in record:
         return "PRM800K"
-    if "question" in record and "####" in str(record.get("answer")):
+    if "question" in record and isinstance(record.get("answer"), str) and "####" in record["answer"]:
         return "GSM8K"
     if {"problem", "solution", "gold", "correct"} <= record.keys():
         return "judged solutions"
@@ -445,15 +467,18 @@ def recognize(record: dict[str, Any], where: str) -> str:
     )
 
 
-def read_rows(format: str, rows: Iterable[Row], per_problem: int | None = None) -> Selection:
+def read_rows(
+    format: str, rows: Iterable[Row], per_problem: int | None = None, skipped: Skipped = None
+) -> Selection:
     """Read the rows of a file whose first record was recognised as `format`.
 
+    A bad one raises ValueError; with a list `skipped`, it is left out, and the list says why.
     Where a problem has several solutions, `per_problem` of them are kept; None: PER_PROBLEM of the format.
     """
     if per_problem is not None and per_problem < 1:
         raise ValueError(f"--per-problem is {per_problem}, expected at least 1")
     if format in PER_PROBLEM:
         several = read_prm800k if format == "PRM800K" else read_sampled
-        return several(rows, PER_PROBLEM[format] if per_problem is None else per_problem)
+        return several(rows, PER_PROBLEM[format] if per_problem is None else per_problem, skipped)
     readers = {"GSM8K": read_gsm8k, "judged solutions": read_judged}
-    return readers.get(format, read_plain)(rows)
+    return readers.get(format, read_plain)(rows, skipped)

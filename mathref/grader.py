@@ -168,12 +168,16 @@ def _read_cached(answer: str) -> Reading:
     return reading
 
 
+# Readings of long answers are large, so that few are kept: those of one problem's candidates.
+_read_long = lru_cache(maxsize=64)(_read_cached.__wrapped__)
+
+
 def _read(answer: str) -> Reading:
-    """The reading of a non-blank answer; long answers are only text, and not remembered."""
+    """The reading of a non-blank answer; very long answers are only text."""
     if len(answer) > MAX_LENGTH:
         return Reading(answer, None, f"text only: longer than {MAX_LENGTH} characters")
     try:
-        return _read_cached(answer) if len(answer) <= 500 else _read_cached.__wrapped__(answer)
+        return _read_cached(answer) if len(answer) <= 500 else _read_long(answer)
     except _Undecided as undecided:
         return undecided.args[0]
 

@@ -11,6 +11,7 @@ Shapes: B batch, T tokens, D = head_dim.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +34,11 @@ class RopeScaling:
             raise ValueError(f"rope scaling: kind is {self.kind!r}, supported: {', '.join(SCALINGS)}")
         for name in ("factor", "low_freq_factor", "high_freq_factor", "original_max_seq_len"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 < value <= sys.float_info.max
+            ):
                 raise ValueError(f"rope scaling: {name} is {value!r}, expected a positive number")
         if self.low_freq_factor >= self.high_freq_factor:
             raise ValueError(

@@ -104,6 +104,8 @@ def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | N
 
 def _one_line(error: BaseException | str, advice: str = "") -> str:
     text = " ".join((str(error) + advice).split()) or type(error).__name__
+    if len(text) > 2000:  # a file may hold a value of any length
+        text = f"{text[:1200]} [...] {text[-300:]}"
     return f"{Path(sys.argv[0]).name}: error: {text}"
 
 

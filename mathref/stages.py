@@ -29,7 +29,7 @@ from mathref.ablations import Ablation
 from mathref.batches import Example
 from mathref.candidates import Classes
 from mathref.data import Problem, read_samples, remove_held_out, training_data
-from mathref.files import digest_text, write_json
+from mathref.files import digest_text, skipped_notes, write_json
 from mathref.grader import grade
 from mathref.model import ModelConfig, Transformer, with_more_layers
 from mathref.objectives import (
@@ -182,6 +182,7 @@ def ssft(
     ablation: Ablation | None = None,
     n_greedy: int = 200,
     max_new_tokens: int = 256,
+    skip_bad_lines: bool = False,
 ) -> Stage:
     """Fine-tune the checkpoint in `folder` on step-by-step solutions.
 
@@ -196,6 +197,7 @@ def ssft(
         per_problem=per_problem,
         families=families,
         ablation=ablation,
+        skip_bad_lines=skip_bad_lines,
     )
     notes = [origin, *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
@@ -274,14 +276,15 @@ class EvaluatorConfig:
 
 
 def read_classes(
-    path: Path, seed: int, n_validation: int | None = None
+    path: Path, seed: int, n_validation: int | None = None, skip_bad_lines: bool = False
 ) -> tuple[list[Classes], list[Classes], list[str]]:
     """The usable candidates of a graded samples file: (training, validation) problems, and lines about them.
 
     Held-out problems are removed. Validation problems are a seeded draw, a twelfth by default, 200 at most.
     Raises ValueError where no problem has candidates of both classes.
     """
-    sampled = read_samples(path)[1]
+    skipped: list[str] | None = [] if skip_bad_lines else None
+    sampled = read_samples(path, skipped)[1]
     kept, removed = remove_held_out(sampled)
     found = [candidates.classes(p) for p in kept]
     n_all, n_used = (
@@ -289,7 +292,8 @@ def read_classes(
         sum(len(c.correct) + len(c.incorrect) for c in found),
     )
     notes = [
-        f"{path}: {len(sampled)} problems, {n_all} candidates, {n_used} distinct ones with a complete answer"
+        f"{path}: {len(sampled)} problems, {n_all} candidates, {n_used} distinct ones with a complete answer",
+        *(f"{path}: {note}" for note in skipped_notes(skipped or [])),
     ]
     if removed:
         notes.append(
@@ -347,6 +351,7 @@ def scr(
     device: torch.device,
     n_validation: int | None = None,
     n_scored: int = 100,
+    skip_bad_lines: bool = False,
 ) -> Stage:
     """Fine-tune the checkpoint in `folder` as evaluator, on the graded candidates of a samples file.
 
@@ -356,7 +361,7 @@ def scr(
     """
     model, tokenizer, origin = start_from(folder, device, config.parallel)
     words = evaluator.verdict_words(tokenizer)
-    train, validation, notes = read_classes(samples, config.seed, n_validation)
+    train, validation, notes = read_classes(samples, config.seed, n_validation, skip_bad_lines)
     digest = digest_text(json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False))
     validation = _scorable(tokenizer, validation, words, model.config.max_seq_len)
     items, length_auc = _judged(tokenizer, train, options, config.seed)
@@ -467,7 +472,8 @@ def joint(
     """
     start = start_from(folder, device, config.parallel)
     generator = ssft(start, sources, config, device=device, **data)
-    judge = scr(start, samples, config, options, device=device)
+    skip = data.get("skip_bad_lines", False)
+    judge = scr(start, samples, config, options, device=device, skip_bad_lines=skip)
     objective: JointObjective[Any] = JointObjective(judge.objective, options.alpha_2)
     solutions = random.Random(config.seed).choices(generator.items, k=len(judge.items))
     items = [Joint(judged, solution) for judged, solution in zip(judge.items, solutions, strict=True)]
@@ -501,7 +507,8 @@ def contrastive(
     pair's problem, or on the correct candidate where the training data do not hold that problem.
     """
     generator = ssft(folder, sources, config, device=device, **data)
-    found, _, notes = read_classes(samples, config.seed)
+    skip = data.get("skip_bad_lines", False)
+    found, _, notes = read_classes(samples, config.seed, skip_bad_lines=skip)
     tokenizer, objective = (
         generator.tokenizer,
         ContrastiveObjective(options.margin, options.alpha_1, options.length_normalised),

@@ -20,8 +20,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mathref.architectures import refuse_code
 from mathref.config import ModelConfig
-from mathref.files import atomic_write, read_json
+from mathref.files import atomic_write, checkpoint_file, read_json
 from mathref.lora import adapter_base
 
 if TYPE_CHECKING:
@@ -236,11 +237,12 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
     """The JSON files beside a tokenizer that say how it is used, {} for each that is not there."""
     settings = {}
     for name in ("config.json", *COMPANIONS):
-        settings[name] = read_json(folder / name) if (folder / name).is_file() else {}
+        settings[name] = read_json(folder / name) if checkpoint_file(folder, name) else {}
         if not isinstance(settings[name], dict):
             raise ValueError(
                 f"{folder / name}: expected a JSON object, found {type(settings[name]).__name__}"
             )
+        refuse_code(settings[name], folder / name)
     return settings
 
 
@@ -280,7 +282,7 @@ def _special_text(settings: dict[str, dict[str, Any]], name: str) -> str | None:
 def _token_text(value: Any) -> str | None:
     """A special token is written as its text, or as an object that holds it."""
     value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) else None
+    return _valid(value) if isinstance(value, str) else None
 
 
 def _companions(source: Path | None) -> dict[str, bytes]:
@@ -363,8 +365,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     if (base := adapter_base(path)) is not None:
         return load_tokenizer(base)
-    candidates = [path / TOKENIZER_JSON, path / SENTENCEPIECE] if path.is_dir() else [path]
-    found = next((file for file in candidates if file.is_file()), None)
+    folder, names = (path, (TOKENIZER_JSON, SENTENCEPIECE)) if path.is_dir() else (path.parent, (path.name,))
+    found = next((file for name in names if (file := checkpoint_file(folder, name))), None)
     if found is None:
         raise FileNotFoundError(f"{path}: no tokenizer, expected {TOKENIZER_JSON} or {SENTENCEPIECE}")
     if found.suffix == ".json":

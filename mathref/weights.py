@@ -4,11 +4,13 @@ Paper: none (PaLM 2's weights are closed); this is how any open model takes its 
 Choices [P]: a checkpoint is read strictly. What is missing, unexpected or of another shape is listed in one
 error, and a config.json that asks for something model.py does not compute is refused rather than computed
 wrongly (architectures.py knows each family's keys and names). Pickled checkpoints are not read: unpickling
-runs code.
+runs code. Memory is taken for tensors that are in the files, never for what config.json or a header claims. A
+value that is not finite, in the type that is asked for, is an error with the tensor's name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from mathref import distributed, lora, processes
 from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
-from mathref.files import atomic_write, digest_text, read_json, sha256, write_json
+from mathref.files import atomic_write, checkpoint_file, digest_text, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -37,6 +39,8 @@ DTYPE_CODES |= {
     torch.bool: "BOOL",
 }
 
+PICKLES = ("*.bin", "*.pt*", "*.ckpt", "*.pkl", "*.pickle")
+
 # Tables that some checkpoints store although they follow from the config.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
 
@@ -46,7 +50,7 @@ def load_config(path: str | Path) -> ModelConfig:
     if (base := lora.adapter_base(path)) is not None:
         return load_config(base)
     source = Path(path) / CONFIG
-    if not source.is_file():
+    if checkpoint_file(Path(path), CONFIG) is None:
         raise FileNotFoundError(
             f"{source}: no such file; a checkpoint is a folder with {CONFIG} and {WEIGHTS}"
         )
@@ -85,14 +89,19 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     """
     path = Path(path)
     if (base := lora.adapter_base(path)) is not None:
-        return lora.merge_adapter(load_model(base, device, dtype), path)
+        model = lora.merge_adapter(load_model(base, device, dtype), path)
+        if wrong := [name for name, p in model.named_parameters() if not _is_finite(p)]:
+            raise ValueError(f"{path}: with the adapter merged, {wrong[0]} has values that are not finite")
+        return model
     config = load_config(path)
     model = without_weights(config)
     wanted = {name_to_hf(name, config): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}
     problems: list[str] = []
     for key, tensor in _tensors(path):
-        if key not in wanted:
+        if key in wanted and wanted[key][0] in found:
+            problems.append(f"{key} is in two files")
+        elif key not in wanted:
             # A tied head may be stored all the same; it is the embedding again.
             if not IGNORED.fullmatch(key) and not (key == "lm_head.weight" and config.tie_embeddings):
                 problems.append(f"unexpected {key}")
@@ -102,7 +111,10 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
             problems.append(f"{key} has type {tensor.dtype}, supported: {', '.join(DTYPES)}")
         else:
             # The copy frees the mapped file: it may be replaced while the model lives.
-            found[wanted[key][0]] = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
+            copy = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
+            found[wanted[key][0]] = copy
+            if not _is_finite(copy):
+                problems.append(f"{key} has values that are not finite in {copy.dtype}")
     misfits = {problem.split()[0] for problem in problems}
     problems += [
         f"missing {key}" for key, (name, _) in wanted.items() if name not in found and key not in misfits
@@ -114,12 +126,17 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     return model.to(model.embedding.weight.dtype).requires_grad_(True).eval()
 
 
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite; NaN is passed on to both ends, and nothing else is allocated."""
+    return all(end.isfinite().item() for end in torch.aminmax(tensor.detach()))
+
+
 def weight_files(path: str | Path) -> list[Path]:
     """The safetensors files of a checkpoint folder, in a fixed order."""
     path = Path(path)
-    if (path / WEIGHTS).is_file():
-        return [path / WEIGHTS]
-    if (path / INDEX).is_file():
+    if whole := checkpoint_file(path, WEIGHTS):
+        return [whole]
+    if checkpoint_file(path, INDEX):
         index = read_json(path / INDEX)
         shards = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
@@ -129,11 +146,10 @@ def weight_files(path: str | Path) -> list[Path]:
             # Only plain names: an index must not reach outside its folder.
             if Path(name).name != name:
                 raise ValueError(f"{path / INDEX}: {name!r} is not the plain name of a file in this folder")
-            if not (path / name).is_file():
+            if checkpoint_file(path, name) is None:
                 raise FileNotFoundError(f"{path / name}: no such file, but {INDEX} names it")
         return [path / name for name in names]
-    pickled = sorted(path.glob("*.bin")) + sorted(path.glob("*.pt*"))
-    if pickled:
+    if pickled := [file for pattern in PICKLES for file in sorted(path.glob(pattern))]:
         raise ValueError(
             f"{pickled[0]}: pickled weights are not read, since unpickling can run any code; if you "
             "trust them, convert them: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
@@ -144,12 +160,19 @@ def weight_files(path: str | Path) -> list[Path]:
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """All tensors of a checkpoint folder, one at a time, memory-mapped."""
     for file in weight_files(path):
-        try:
-            with safetensors.safe_open(file, framework="pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 (not a dict)
-                    yield key, tensors.get_tensor(key)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise ValueError(f"{file}: damaged or not a safetensors file ({error})") from None
+        with _opened(file) as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (not a dict)
+                yield key, tensors.get_tensor(key)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A safetensors file, mapped; ValueError names it where it cannot be read."""
+    try:
+        with safetensors.safe_open(file, framework="pt") as tensors:
+            yield tensors
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: damaged or not a safetensors file ({error})") from None
 
 
 def write_safetensors(

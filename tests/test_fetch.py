@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import http.client
 import http.server
 import io
 import json
+import random
 import re
+import shutil
 import tarfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +40,7 @@ class Server:
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)  # answers to give first, before serving
     cut_after: list[int] = field(default_factory=list)  # break the connection after so many bytes, once each
+    redirections: dict[str, str] = field(default_factory=dict)  # path -> address
     ranges: list[str | None] = field(default_factory=list)
     knows_ranges: bool = True
     delay_s: float = 0.0
@@ -49,6 +54,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def do_GET(self) -> None:
             state.ranges.append(self.headers["Range"])
             time.sleep(state.delay_s)
+            if self.path in state.redirections:
+                self.send_response(302)
+                self.send_header("Location", state.redirections[self.path])
+                self.send_header("Content-Length", "0")
+                return self.end_headers()
             body = state.files.get(self.path)
             status = state.statuses.pop(0) if state.statuses else 200 if body is not None else 404
             if status >= 400 or body is None:
@@ -171,7 +181,7 @@ def test_a_refusal_is_told_at_once(server: Server, tmp_path: Path, status: int) 
 
 def test_a_wrong_digest_is_deleted(server: Server, tmp_path: Path) -> None:
     """Kept, the half file would be continued and fail for ever."""
-    server.files["/a.jsonl"] = b"another" + BODY
+    server.files["/a.jsonl"] = b"another" + BODY[7:]
     with pytest.raises(
         ValueError, match=rf"sha256 is [0-9a-f]{{64}}, expected {REMOTE.sha256}: not the published"
     ):
@@ -187,6 +197,70 @@ def test_the_part_of_another_file_does_not_stay(server: Server, tmp_path: Path) 
         with pytest.raises(ValueError, match="not the published file"):
             get(server, tmp_path)
         assert names(tmp_path) == []
+
+
+def test_no_more_is_taken_than_was_published(server: Server, tmp_path: Path) -> None:
+    """A server that sends without an end used to fill the disk before anything was said."""
+    server.files["/a.jsonl"] = BODY + BODY
+    with pytest.raises(ValueError, match=r"sends more than the 512,000 bytes of the published file"):
+        get(server, tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_an_empty_answer_to_the_first_request(server: Server, tmp_path: Path) -> None:
+    """416 without a half file used to end in a FileNotFoundError of Python's own."""
+    server.statuses = [416]
+    with pytest.raises(ValueError, match=r"a\.jsonl: the server has nothing to send; if you have"):
+        get(server, tmp_path)
+
+
+def test_the_waits_between_attempts_double(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(fetch.time, "sleep", lambda s: waits.append(s) if s else None)  # 0.0: the server's
+    server.statuses = [503, 429, 408, 500, 500]
+    with pytest.raises(OSError, match="HTTP 500"):
+        download(REMOTE, tmp_path, base_url=server.url, attempts=5, wait_s=1.5)
+    assert waits == [1.5, 3.0, 6.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["file:///etc/passwd", "ftp://127.0.0.1/a.jsonl", "http://localhost:9/a.jsonl", "data:text/plain,a"],
+)
+def test_a_redirection_elsewhere_is_refused(server: Server, tmp_path: Path, address: str) -> None:
+    """ftp, and any host on plain http, used to be followed."""
+    server.redirections["/a.jsonl"] = address
+    with pytest.raises(ValueError, match=r"a\.jsonl: (redirects to|HTTP 302)") as error:
+        get(server, tmp_path)
+    assert "\n" not in str(error.value)
+    assert names(tmp_path) == []
+
+
+def test_from_https_no_way_leads_back_to_http() -> None:
+    handler = fetch._Redirections()
+    https = urllib.request.Request("https://a.org/x")
+    with pytest.raises(fetch._Refused, match="redirects to http://a.org/y, expected https"):
+        handler.redirect_request(
+            https, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "http://a.org/y"
+        )
+    followed = handler.redirect_request(
+        https, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), "https://b.org/y"
+    )
+    assert followed is not None and followed.full_url == "https://b.org/y"
+
+
+def test_a_redirection_on_the_same_host_is_followed(server: Server, tmp_path: Path) -> None:
+    server.files["/b.jsonl"] = server.files.pop("/a.jsonl")
+    server.redirections["/a.jsonl"] = f"{server.url}/b.jsonl"
+    assert get(server, tmp_path).read_bytes() == BODY
+
+
+def test_redirections_without_an_end(server: Server, tmp_path: Path) -> None:
+    server.redirections["/a.jsonl"] = f"{server.url}/a.jsonl"
+    with pytest.raises(ValueError, match=r"a\.jsonl: HTTP 302 .*infinite loop"):
+        get(server, tmp_path)
 
 
 def test_a_silent_server_times_out(server: Server, tmp_path: Path) -> None:
@@ -271,6 +345,56 @@ def test_members_that_leave_the_folder_are_refused(tmp_path: Path, bad: tarfile.
         unpack(path)
     assert names(folder) == ["MATH.tar"]
     assert names(tmp_path / "a") == ["b"]
+
+
+def test_archives_that_cannot_be_unpacked_are_one_line(tmp_path: Path) -> None:
+    """A file within a file, the folder itself and an archive without any file were Python's own errors."""
+    path = tmp_path / "MATH.tar"
+    tar(path, GOOD, member("MATH/train"))
+    with pytest.raises(ValueError, match=r"'MATH/train' is a file and a folder; nothing was unpacked"):
+        unpack(path)
+    tar(path, member("MATH", tarfile.DIRTYPE))
+    with pytest.raises(ValueError, match=r"MATH\.tar: holds no file"):
+        unpack(path)
+    assert names(tmp_path) == ["MATH.tar"]
+    tar(path, member("./", tarfile.DIRTYPE), GOOD)  # as `tar -c .` begins
+    assert [p.name for p in unpack(path).rglob("*.json")] == ["1.json"]
+
+
+def test_mutated_archives_unpack_inside_or_not_at_all(tmp_path: Path) -> None:
+    """Header fields of 150 archives are overwritten and their checksums made right again."""
+    formats = (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT)
+    archives = []
+    for number, format in enumerate(formats):
+        with tarfile.open(tmp_path / f"{number}.tar", "w", format=format) as archive:
+            for name in ("MATH/1.json", "MATH/" + "x" * 150 + "/\xe9.json"):
+                archive.addfile(member(name), io.BytesIO(b""))
+        archives.append((tmp_path / f"{number}.tar").read_bytes())
+    refused = 0
+    for number in range(150):
+        rng = random.Random(number)
+        content = bytearray(archives[number % 3])
+        for _ in range(rng.randint(1, 3)):
+            start = rng.randrange(5) * 512
+            place = start + rng.choice([rng.randrange(100), rng.randrange(100, 500), 124, 156, 345])
+            content[place : place + 4] = rng.choice(
+                [b"../x", b"/etc", b"\0\0\0\0", b"1234", rng.randbytes(4)]
+            )
+            head = content[start : start + 512]
+            head[148:156] = b" " * 8
+            content[start + 148 : start + 156] = b"%06o\0 " % sum(head)
+        folder = tmp_path / "a" / "b"
+        folder.mkdir(parents=True)
+        (folder / "MATH.tar").write_bytes(content[: rng.choice([len(content), rng.randrange(len(content))])])
+        try:
+            unpack(folder / "MATH.tar")
+        except ValueError as error:
+            refused += 1
+            assert str(folder / "MATH.tar") in str(error) and "\n" not in str(error)
+        assert set(names(folder)) <= {"MATH", "MATH.tar"}
+        assert names(tmp_path / "a") == ["b"]
+        shutil.rmtree(tmp_path / "a")
+    assert 20 < refused < 130
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ construction, sympy is not (its simplifications may never return, inside C loops
 pipes in `python -c "... worker ..."`: a hard wall-clock limit that holds in any thread and on any platform, a
 memory limit, a fresh worker after every kill. No signal is used, nothing is pickled, and the importing
 program is not run again, whatever its main module looks like. A worker starts in a thread of its own: a
-question that it is not ready for in time stays undecided, is counted, and may be asked again.
+question that it is not ready for in time stays undecided, is counted, and may be asked again. So does one
+that comes after many slow ones (`Allowance`): each is bounded, and text made to be slow comes in any number.
 """
 
 from __future__ import annotations
@@ -122,6 +123,33 @@ class Worker:
                     pipe.close()
 
 
+class Allowance:
+    """How long the slow questions of this process may take together.
+
+    FREE_S of a question are for nothing, the rest is taken off FULL_S seconds, to which REFILL of the time
+    that passes is added. While none are left, nothing is asked: a file of ten thousand integrals without a
+    closed form ends, and a program that runs for days still has its question now and then.
+    """
+
+    FREE_S = 0.2  # hardly any question of mathematics needs a quarter of it
+    FULL_S = 60.0
+    REFILL = 0.1
+
+    def __init__(self) -> None:
+        self._left, self._seen = self.FULL_S, time.monotonic()
+
+    def is_spent(self) -> bool:
+        now = time.monotonic()
+        self._left = min(self.FULL_S, self._left + self.REFILL * (now - self._seen))
+        self._seen = now
+        return self._left <= 0
+
+    def spend(self, seconds: float) -> None:
+        """Take off what a question took."""
+        self._left -= max(0.0, seconds - self.FREE_S)
+
+
+_allowance = Allowance()
 _lock = threading.Lock()
 _worker: Worker | None = None
 _remembered: dict[str, str] = {}  # oldest first
@@ -153,7 +181,11 @@ def _ask(question: str) -> str | None:
     global _worker, timeouts
     if question in _remembered:
         return _remembered[question]
-    end = min(time.monotonic() + LIMIT_S, clock.wall - RESERVE_S)
+    start = time.monotonic()
+    end = min(start + LIMIT_S, clock.wall - RESERVE_S)
+    if _allowance.is_spent():
+        timeouts += 1
+        return None
     if not _lock.acquire(timeout=max(0.0, end - time.monotonic())):
         timeouts += 1
         return None
@@ -178,6 +210,7 @@ def _ask(question: str) -> str | None:
         answer = "null"
     finally:
         _lock.release()
+        _allowance.spend(time.monotonic() - start)
     _remembered[question] = answer
     _attempts.pop(question, None)
     for memory in (_remembered, _attempts):
