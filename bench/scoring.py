@@ -5,9 +5,11 @@ Choices: the peer reads the whole template of every candidate, `rows` at a time,
 the logits of the last position, as a plain script would; the words have to be one token each for it to be
 that simple. Both score the same distinct candidates, and their scores have to agree before the ratio counts.
 Candidates are solutions of the file's other problems, drawn at random: text of the right kind and length,
-whatever it says.
+which says something else each time, the hard case for us. With `--sampled` they are those of a samples file
+(sample.py): what a generator writes begins alike, and may repeat.
 
     python bench/scoring.py --model runs/smollm2 --data gsm8k_train.jsonl.gz [--candidates 64] [--problems 2]
+    python bench/scoring.py --model runs/smollm2 --sampled --data samples/smollm2-gsm8k_test-n64-t0.9.jsonl
 """
 
 from __future__ import annotations
@@ -35,17 +37,21 @@ from pairing import (  # noqa: E402
 from mathref.runs import run_command  # noqa: E402
 
 
-def candidates_of(data: str, problems: int, n: int) -> list[tuple[str, list[str]]]:
-    """The first problems of a file, each with n solutions of others (seeded)."""
-    from mathref.data import load_problems
+def candidates_of(data: str, sampled: bool, problems: int, n: int) -> list[tuple[str, list[str]]]:
+    """The first problems of a file, each with its first n samples, or with n solutions of others (seeded)."""
+    from mathref.data import load_problems, read_samples
 
+    if sampled:
+        found = read_samples(data)[1][:problems]
+        return [(p.problem, [sample.text for sample in p.samples][:n]) for p in found]
     solved = [p for p in load_problems(data).problems if p.solution]
     texts = sorted({p.solution or "" for p in solved[problems:]})
     rng = random.Random(0)
     return [(p.problem, rng.sample(texts, n)) for p in solved[:problems]]
 
 
-def ours(*, model: str, data: str, problems: int, n: int, dtype: str, device: str, threads: int) -> Work:
+def ours(*, model: str, data: str, candidates: tuple[bool, int, int], dtype: str, device: str,
+         threads: int) -> Work:  # fmt: skip
     """mathref.evaluator, problem by problem."""
     import torch
 
@@ -55,16 +61,16 @@ def ours(*, model: str, data: str, problems: int, n: int, dtype: str, device: st
 
     network = load_model(model, device=set_up(device, threads), dtype=getattr(torch, dtype))
     tokenizer = load_tokenizer(Path(model))
-    groups = candidates_of(data, problems, n)
+    groups = candidates_of(data, *candidates)
 
     def work() -> dict[str, Any]:
         odds = [log_odds(network, tokenizer, problem, texts) for problem, texts in groups]
-        return {"units": problems * n, "odds": odds}
+        return {"units": sum(map(len, odds)), "odds": odds}
 
     return work
 
 
-def theirs(*, model: str, data: str, problems: int, n: int, rows: int, dtype: str, device: str,
+def theirs(*, model: str, data: str, candidates: tuple[bool, int, int], rows: int, dtype: str, device: str,
            threads: int) -> Work:  # fmt: skip
     """transformers, `rows` templates at a time."""
     import torch
@@ -80,20 +86,20 @@ def theirs(*, model: str, data: str, problems: int, n: int, rows: int, dtype: st
     if any(len(word) != 1 for word in words):
         raise ValueError(f"{model}: its words for {VERDICTS} are {words}, expected one token each")
     (correct,), (incorrect,) = words
-    groups = candidates_of(data, problems, n)
+    groups = candidates_of(data, *candidates)
 
     @torch.inference_mode()
     def work() -> dict[str, Any]:
         odds = []
         for problem, texts in groups:
             found: list[float] = []
-            for first in range(0, n, rows):
+            for first in range(0, len(texts), rows):
                 prompts = [evaluator_prompt(problem, text) for text in texts[first : first + rows]]
                 batch = tokenizer(prompts, return_tensors="pt", padding=True).to(place)
                 last = network(**batch, logits_to_keep=1).logits[:, -1].float()  # (B, V)
                 found += (last[:, correct] - last[:, incorrect]).tolist()
             odds.append(found)
-        return {"units": problems * n, "odds": odds}
+        return {"units": sum(map(len, odds)), "odds": odds}
 
     return work
 
@@ -102,9 +108,10 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser(__doc__)
     flags.add_argument("--candidates", type=int, default=64, help="of each problem")
     flags.add_argument("--problems", type=int, default=2, help="the first of the file")
-    flags.add_argument("--peer-rows", type=int, nargs="+", default=[16, 64], help="the peer's batch sizes")
+    flags.add_argument("--sampled", action="store_true", help="--data is a samples file: score those")
+    flags.add_argument("--peer-rows", type=int, nargs="+", default=[8, 32], help="the peer's batch sizes")
     args = flags.parse_args(argv)
-    common = shared_options(args) | {"problems": args.problems, "n": args.candidates}
+    common = shared_options(args) | {"candidates": (args.sampled, args.problems, args.candidates)}
     us = Side("mathref", ours, common)
     peers = [Side(f"transformers, {rows} rows", theirs, common | {"rows": rows}) for rows in args.peer_rows]
     interleave([us, *peers], args.rounds)

@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mathref.config import ModelConfig
 from mathref.kv_cache import KVCache
+from mathref.linear import Linear, linear
 from mathref.prefix_tree import Group, PrefixTree, attend_by_text
 from mathref.rope import RopeScaling, angles, frequencies, rotate
 
@@ -90,10 +91,10 @@ class Attention(nn.Module):
         super().__init__()
         self.config = config
         self.scale = None if config.query_scalar is None else config.query_scalar**-0.5
-        self.q = nn.Linear(config.n_embd, config.n_head * config.head_dim, bias=config.qkv_bias)
-        self.k = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=config.qkv_bias)
-        self.v = nn.Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=config.qkv_bias)
-        self.out = nn.Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
+        self.q = Linear(config.n_embd, config.n_head * config.head_dim, bias=config.qkv_bias)
+        self.k = Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=config.qkv_bias)
+        self.v = Linear(config.n_embd, config.n_kv_head * config.head_dim, bias=config.qkv_bias)
+        self.out = Linear(config.n_head * config.head_dim, config.n_embd, bias=False)
         if config.qk_norm:
             self.q_norm = new_norm(config, config.head_dim)
             self.k_norm = new_norm(config, config.head_dim)
@@ -153,9 +154,9 @@ class GatedMLP(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.gate = nn.Linear(config.n_embd, config.n_inner, bias=False)
-        self.up = nn.Linear(config.n_embd, config.n_inner, bias=False)
-        self.out = nn.Linear(config.n_inner, config.n_embd, bias=False)
+        self.gate = Linear(config.n_embd, config.n_inner, bias=False)
+        self.up = Linear(config.n_embd, config.n_inner, bias=False)
+        self.out = Linear(config.n_inner, config.n_embd, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, T, C) -> (B, T, C)."""
@@ -193,7 +194,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = new_norm(config, config.n_embd)
         if not config.tie_embeddings:
-            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+            self.lm_head = Linear(config.n_embd, config.vocab_size, bias=False)
         self.init_weights()
 
     @torch.no_grad()
@@ -220,7 +221,7 @@ class Transformer(nn.Module):
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """hidden (..., C) -> logits (..., V)."""
         cap = self.config.logit_softcap
-        logits = F.linear(hidden, self.head_weight)
+        logits = linear(hidden, self.head_weight)
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def hidden(

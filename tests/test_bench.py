@@ -1,0 +1,173 @@
+"""The speed benchmarks on a tiny model: both sides do the same work, and the figures are written."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import tokenizers
+import torch
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from mathref.data import Sample, SampledProblem, write_samples
+from mathref.model import ModelConfig, Transformer
+from mathref.weights import save_model
+
+pytest.importorskip("transformers")
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = [f"The answer is {n}, and that is correct or incorrect.\n" for n in range(40)]
+SMALL = {
+    "sampling": ["--n", "3", "--problems", "2", "--max-new-tokens", "6", "--peer-rows", "4"],
+    "scoring": ["--candidates", "4", "--problems", "2", "--peer-rows", "3"],
+    "training": ["--batch-size", "3", "--steps", "2"],
+    "loading": [],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose words " correct" and " incorrect" are one token each, as the scoring peer needs it."""
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0}))
+    torch.manual_seed(0)
+    size = tokenizer.get_vocab_size()
+    shape = dict(n_layer=2, n_head=4, n_kv_head=2, head_dim=8, n_embd=32, n_inner=48, max_seq_len=256)
+    save_model(Transformer(ModelConfig(vocab_size=size, **shape)), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Path:
+    lines = [{"problem": f"What is {n}?", "solution": TEXTS[n], "answer": str(n)} for n in range(20)]
+    path = folder / "problems.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    sys.modules.pop(name, None)
+    return __import__(name)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sides that work here instead of in processes of their own: the libraries are imported once."""
+    pairing = load("pairing", monkeypatch)
+
+    def round(side: Any) -> None:
+        start = time.perf_counter()
+        done = side.work()
+        side.rounds.append(done | {"seconds": time.perf_counter() - start, **pairing.peaks()})
+
+    monkeypatch.setattr(pairing.Side, "start", lambda side: setattr(side, "work", side.setup(**side.options)))
+    monkeypatch.setattr(pairing.Side, "round", round)
+    monkeypatch.setattr(pairing.Side, "stop", lambda side: None)
+
+
+def run(name: str, folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, Any]:
+    out = folder / f"{name}.json"
+    shared = ["--model", str(folder), "--data", str(data), "--device", "cpu", "--rounds", "1"]
+    assert load(name, monkeypatch).main([*shared, "--json", str(out), *SMALL[name], *flags]) == 0
+    return json.loads(out.read_text())
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["sampling", "scoring", "training"])
+def test_both_sides_agree_and_figures_are_written(
+    name, dtype, folder, data, in_this_process, monkeypatch, capsys
+):
+    figures = run(name, folder, data, monkeypatch, "--dtype", dtype)
+    compared = figures if name == "training" else figures[f"against {figures['best_peer']}"]
+    (ratio,) = compared["ratio"]
+    ours, theirs = (value for key, value in compared.items() if key != "ratio" and isinstance(value, dict))
+    assert ratio == pytest.approx(ours["rates"][0] / theirs["rates"][0])
+    assert ours["peak_mb"] > 50 and "device_peak_mb" not in ours
+    shown = capsys.readouterr().out
+    assert "largest difference" in shown and f"cpu, {dtype}" in shown and "1 rounds" in shown
+
+
+@pytest.mark.parity
+def test_samples_of_a_generator_are_candidates_too(folder, data, in_this_process, monkeypatch, capsys):
+    """Equal texts count: a plain scorer reads each of them."""
+    samples = [Sample(text=text, answer=None, correct=False) for text in (TEXTS[3], TEXTS[4], TEXTS[3], "no")]
+    path = folder / "samples.jsonl"
+    write_samples(path, {}, [SampledProblem("a", "What is 3?", "3", tuple(samples))])
+    scoring = load("scoring", monkeypatch)
+    assert scoring.candidates_of(str(path), True, 5, 3) == [("What is 3?", [TEXTS[3], TEXTS[4], TEXTS[3]])]
+    run("scoring", folder, path, monkeypatch, "--sampled")
+    assert "candidates/s" in capsys.readouterr().out
+
+
+@pytest.mark.parity
+def test_sides_that_compute_something_else_are_refused(folder, data, in_this_process, monkeypatch, capsys):
+    scoring = load("scoring", monkeypatch)
+    right = scoring.theirs
+
+    def wrong(**options: Any) -> Any:
+        work = right(**options)
+        return lambda: {"units": 8, "odds": [[odds + 1 for odds in row] for row in work()["odds"]]}
+
+    monkeypatch.setattr(scoring, "theirs", wrong)
+    flags = [
+        "--model",
+        str(folder),
+        "--data",
+        str(data),
+        "--device",
+        "cpu",
+        "--rounds",
+        "1",
+        *SMALL["scoring"],
+    ]
+    with pytest.raises(ValueError, match="do not compute the same thing"):
+        scoring.main(flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parity
+@pytest.mark.parametrize("name", SMALL)
+def test_in_processes_of_their_own(name, folder, data, monkeypatch, capsys):
+    figures = run(name, folder, data, monkeypatch)
+    assert "ratio" in json.dumps(figures)
+    if name == "loading":
+        assert "the same first token: yes" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_one_line(folder, data, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(ValueError, match="--device cuda: not on this machine"):
+        load("pairing", monkeypatch).set_up("cuda", 0)
+
+
+def test_flips_are_counted(monkeypatch, capsys):
+    """On one batch shape nothing flips; a call whose numbers are others flips nearly all."""
+    flips = load("flips", monkeypatch)
+    small = ["--model", "tiny", "--problems", "2", "--n", "4", "--max-new-tokens", "12", "--device", "cpu"]
+    assert flips.main([*small, "--rows", "4", "4"]) == 0
+    assert "0 of 8 samples differ between 4 and 4 rows, 0.00% (0.00%-32" in capsys.readouterr().out
+    import mathref.sampler as sampler
+
+    right = sampler.sample
+    shifted = lambda *a, batch_rows, **o: right(*a, batch_rows=batch_rows, **o | {"seed": batch_rows})  # noqa: E731
+    monkeypatch.setattr(sampler, "sample", shifted)
+    assert flips.main([*small, "--rows", "4", "8"]) == 0
+    assert int(capsys.readouterr().out.split(" of 8")[0].split()[-1]) >= 4

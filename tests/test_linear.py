@@ -1,0 +1,48 @@
+"""Products of bfloat16 in float32: the same numbers, rounded once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mathref import linear as module
+from mathref.linear import Linear, linear
+
+
+@pytest.fixture
+def emulated(monkeypatch):
+    monkeypatch.setattr(module, "BFLOAT16_IS_EMULATED", True)
+    monkeypatch.setattr(module, "PIECE", 5)  # the weight below has three pieces
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_the_product_is_the_exact_one_rounded_once(emulated, with_bias):
+    torch.manual_seed(0)
+    x, weight = torch.randn(3, 2, 40).bfloat16(), torch.randn(13, 40).bfloat16()
+    bias = torch.randn(13).bfloat16() if with_bias else None
+    found = linear(x, weight, bias)
+    exact = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    assert found.shape == (3, 2, 13) and found.dtype == torch.bfloat16
+    # bfloat16 has 8 significant bits, half a unit of the last is 2**-8; sums near 0 have float32's error.
+    torch.testing.assert_close(found.double(), exact, rtol=2**-8, atol=1e-5)
+
+
+def test_gradients_are_those_of_the_plain_product(emulated):
+    torch.manual_seed(0)
+    layer, x = Linear(16, 13).bfloat16(), torch.randn(6, 16).bfloat16()
+    layer(x).float().sin().sum().backward()
+    found = [p.grad.float() for p in layer.parameters()]
+    exact = torch.nn.Linear(16, 13).double()
+    exact.load_state_dict({name: p.double() for name, p in layer.state_dict().items()})
+    exact(x.double()).sin().sum().backward()
+    for mine, theirs in zip(found, exact.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.grad.float(), rtol=0.05, atol=0.05)
+
+
+def test_other_types_and_single_rows_are_left_as_they_are(emulated):
+    torch.manual_seed(0)
+    x, weight = torch.randn(6, 16), torch.randn(13, 16)
+    assert torch.equal(linear(x, weight), F.linear(x, weight))
+    half, half_weight = x[:2].bfloat16(), weight.bfloat16()
+    assert torch.equal(linear(half, half_weight), F.linear(half, half_weight))
