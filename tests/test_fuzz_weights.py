@@ -1,7 +1,7 @@
 """Checkpoint folders that somebody damaged or made to do harm: each one loads, or ends in one clear line.
 
 A mutant is one of a few very small checkpoints with one to three changes to one of its files. The default
-run tries some hundreds, `pytest -m slow tests/test_fuzz_weights.py` 24,000, in processes whose memory is
+run tries some hundreds, `pytest -m slow tests/test_fuzz_weights.py` 20,000, in processes whose memory is
 limited. Its number is what a mutant's random numbers are made from, so that a failure can be repeated:
 
     python tests/test_fuzz_weights.py FIRST N         mutants FIRST to FIRST + N - 1
@@ -501,7 +501,7 @@ def test_what_the_command_says_is_one_line(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(250, 24250, 4000))
+@pytest.mark.parametrize("first", range(250, 20250, 4000))
 def test_many_mutants_in_little_memory(first: int) -> None:
     """A process of its own: a crash of compiled code, or more than LIMIT_BYTES, would end it."""
     command = [sys.executable, __file__, str(first), "4000"]
