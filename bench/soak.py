@@ -5,8 +5,8 @@ Choices: the commands are those of a user, in a process of their own, on the shi
 than the time is enough for; the clock starts with the first progress, the end is a SIGTERM. Every few seconds
 are read: resident memory, open files and the progress that lies on the disk. The first fifth is warm-up and
 counts for nothing. Neighbouring readings are alike, so the slope of memory is that of the means of ten equal
-stretches, by least squares, with Student's interval. Memory counts as flat if an hour at that slope is less
-than 1% of it, or zero is inside the interval. Needs Linux's /proc.
+stretches, by least squares, with Student's interval. Memory is flat if the whole interval is below 1% of it
+an hour, it grows if the whole interval is above; else the time was too short to tell. Needs Linux's /proc.
 
     python bench/soak.py train --minutes 60 --plot soak-train.png
     python bench/soak.py sample --minutes 60 --plot soak-sample.png
@@ -162,18 +162,25 @@ def report(what: str, readings: Sequence[Reading]) -> dict[str, object]:
     kept = settled(readings)
     change, half = slope(kept)
     mean = statistics.mean(r.rss_mb for r in kept)
-    flat = abs(change) < FLAT_SHARE * mean or abs(change) <= half
+    bound = FLAT_SHARE * mean
+    verdict = "flat" if change + half < bound else "GROWS" if change - half > bound else "undecided"
     files = [min(r.n_files for r in kept), max(r.n_files for r in kept)]
     late = [r.n_files for r in kept[-len(kept) // 4 :]]
     unit = "steps" if what == "train" else "problems"
     print(f"{what}: {readings[-1].seconds:.0f} s, {readings[-1].progress} {unit}, {len(kept)} readings")
-    print(f"memory {'flat' if flat else 'NOT flat'}: {mean:.0f} MB, {change:+.1f} MB an hour "
-          f"({change - half:+.1f} to {change + half:+.1f})")  # fmt: skip
+    interval = f"{change - half:+.1f} to {change + half:+.1f}"
+    print(f"memory {verdict}: {mean:.0f} MB, {change:+.1f} MB an hour ({interval})")
     print(f"open files {files[0]} to {files[1]}, {min(late)} to {max(late)} in the last quarter")
     ahead = foretold(kept)
     shares = ", ".join(f"at {share} {value:.2f}" for share, value in ahead.items())
     print(f"end foretold by the pace so far / true: {shares or 'too little progress to tell'}")
-    return {"mean_mb": mean, "mb_an_hour": change, "half_width": half, "flat": flat, "files": files} | ahead
+    return {
+        "mean_mb": mean,
+        "mb_an_hour": change,
+        "half_width": half,
+        "memory": verdict,
+        "files": files,
+    } | ahead
 
 
 def draw(what: str, readings: Sequence[Reading], path: str) -> None:
@@ -207,7 +214,7 @@ def main(argv: list[str] | None = None) -> int:
         draw(args.what, readings, args.plot)
     if args.json:
         write_json(args.json, found | {"readings": [vars(r) for r in readings]})
-    return 0 if found["flat"] else 1
+    return 1 if found["memory"] == "GROWS" else 0
 
 
 if __name__ == "__main__":
