@@ -32,7 +32,7 @@ from mathref.objectives import Contrast, ContrastiveObjective
 from mathref.parts import open_shared
 from mathref.runs import run_command
 from mathref.trainer import SolutionLikelihood, TrainConfig, mean_loss, train
-from mathref.weights import save_model
+from mathref.weights import load_model, save_model
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -235,6 +235,14 @@ def test_batches_cover_a_step_once_and_are_equally_many(monkeypatch: pytest.Monk
         counted = [item for share in shares for batch, factor in share for item in batch if factor]
         assert sorted(map(id, counted)) == sorted(map(id, items))
         assert all(batch for share in shares for batch, _ in share)
+
+
+def test_a_model_to_be_sharded_is_loaded_as_shapes() -> None:
+    """Every process but the first does so; a check of the values once ended it, with a traceback."""
+    folder = ROOT / "mathref" / "assets" / "tiny"
+    shapes, model = load_model(folder, device="meta", dtype=torch.float32), load_model(folder)
+    assert all(p.is_meta for p in shapes.parameters())
+    assert [p.shape for p in shapes.parameters()] == [p.shape for p in model.parameters()]
 
 
 def test_memory_is_that_of_one_slice() -> None:
