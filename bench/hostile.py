@@ -137,10 +137,8 @@ def main(arguments: list[str] | None = None) -> int:
                 file.write(json.dumps(record) + "\n")
         size = path.stat().st_size / 1e6
         found = run(path)
-    print(f"{options.samples} samples, {size:.0f} MB, {len(known)} known answers: exit status {found.status}")
-    print(
-        f"{found.seconds:.0f} s, {found.processor_s:.0f} s of them on a processor, {found.peak_mb:.0f} MB at most"
-    )
+    print(f"{options.samples} samples, {size:.0f} MB, {len(known)} known answers: status {found.status}")
+    print(f"{found.seconds:.0f} s, {found.processor_s:.0f} s on a processor, {found.peak_mb:.0f} MB at most")
     if found.status:
         print(found.errors[-2000:])
     return found.status
