@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PER_PROBLEM = 64
@@ -103,19 +103,24 @@ def problems(n: int, seed: int, known: list[str]) -> Iterator[dict[str, Any]]:
         yield {"id": f"p{number}", "problem": f"Problem {number}", "answer": answer, "samples": samples}
 
 
-def run(path: Path, *flags: str) -> tuple[int, float, float, str]:
-    """(exit status, seconds on the wall, megabytes at most in one process, stderr) of evaluate.py."""
+class Outcome(NamedTuple):
+    """How evaluate.py ended on a file."""
+
+    status: int
+    seconds: float  # on the wall
+    processor_s: float  # its own and its children's
+    peak_mb: float  # of the largest of its processes
+    errors: str
+
+
+def run(path: Path) -> Outcome:
+    """Let evaluate.py grade and tabulate a file; to be called once a process."""
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "evaluate.py"), str(path), *flags],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (
-        1024 if sys.platform != "darwin" else 1 << 20
-    )
-    return done.returncode, time.perf_counter() - start, peak, done.stderr
+    command = [sys.executable, str(ROOT / "evaluate.py"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    seconds, used = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return Outcome(done.returncode, seconds, used.ru_utime + used.ru_stime, peak, done.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,12 +136,12 @@ def main(arguments: list[str] | None = None) -> int:
             for record in problems(options.samples, options.seed, known):
                 file.write(json.dumps(record) + "\n")
         size = path.stat().st_size / 1e6
-        status, seconds, peak, errors = run(path)
-    print(f"{options.samples} samples, {size:.0f} MB, {len(known)} known answers: exit status {status}")
-    print(f"{seconds:.0f} s, at most {peak:.0f} MB in one process")
-    if status:
-        print(errors[-2000:])
-    return status
+        found = run(path)
+    print(f"{options.samples} samples, {size:.0f} MB, {len(known)} known answers: status {found.status}")
+    print(f"{found.seconds:.0f} s, {found.processor_s:.0f} s on a processor, {found.peak_mb:.0f} MB at most")
+    if found.status:
+        print(found.errors[-2000:])
+    return found.status
 
 
 if __name__ == "__main__":

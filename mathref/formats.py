@@ -355,7 +355,7 @@ def _number(record: dict[str, Any], name: str, where: str) -> float | None:
         raise ValueError(f"{where}: field '{name}' is {_shown(value)}, expected a number or null")
     # Python's json reads NaN, which no rule can rank, and whole numbers that no float can hold.
     if value is not None and not abs(value) <= sys.float_info.max:
-        raise ValueError(f"{where}: field '{name}' is {_shown(value)}, expected a finite number or null")
+        raise ValueError(f"{where}: field '{name}' is {str(value)[:60]}, expected a finite number or null")
     return value
 
 

@@ -11,9 +11,12 @@ another computation are refused. docs/ADAPTERS.md has commands and memory.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -23,6 +26,7 @@ from torch import nn
 
 from mathref import distributed, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
+from mathref.config import MAX_SIZE
 from mathref.files import atomic_write, read_json, write_json
 from mathref.model import Transformer
 
@@ -152,19 +156,28 @@ def adapter_base(folder: str | Path) -> Path | None:
     source = Path(folder) / CONFIG
     if not source.is_file():
         return None
-    values = read_json(source)
-    name = values.get("base_model_name_or_path") if isinstance(values, dict) else None
-    base = Path(name) if isinstance(name, str) and name else None
-    if base is None or base.resolve() == Path(folder).resolve():
+    name, base = _named_base(source)
+    seen, below = {Path(folder).resolve()}, base  # an adapter may stand on another one, not on itself
+    while below is not None and below.resolve() not in seen and os.path.isfile(below / CONFIG):
+        seen.add(below.resolve())
+        _, below = _named_base(below / CONFIG)
+    if base is None or below is None or below.resolve() in seen:
         raise ValueError(
             f"{source}: base_model_name_or_path is {name!r}, expected the folder of the base model"
         )
-    if not any((base / file).is_file() for file in ("config.json", CONFIG)):
+    if not any(os.path.isfile(base / file) for file in ("config.json", CONFIG)):
         raise FileNotFoundError(
             f"{source}: base_model_name_or_path is {name!r}, and no folder of that name holds a checkpoint; "
             "write the path of the base model's folder there"
         )
     return base
+
+
+def _named_base(source: Path) -> tuple[Any, Path | None]:
+    """base_model_name_or_path of an adapter_config.json, and that as a folder unless it is no text."""
+    values = read_json(source)
+    name = values.get("base_model_name_or_path") if isinstance(values, dict) else None
+    return name, Path(name) if isinstance(name, str) and name and "\0" not in name else None
 
 
 def _read_settings(source: Path) -> tuple[int, float, list[str]]:
@@ -180,9 +193,9 @@ def _read_settings(source: Path) -> tuple[int, float, list[str]]:
                 "(merge_and_unload, then save_pretrained) and take that model"
             )
     rank, alpha, targets = (values.get(key) for key in ("r", "lora_alpha", "target_modules"))
-    if not isinstance(rank, int) or rank < 1:
-        raise ValueError(f"{source}: r is {rank!r}, expected a whole number of at least 1")
-    if not isinstance(alpha, int | float) or not 0 < alpha < math.inf:
+    if not isinstance(rank, int) or not 1 <= rank <= MAX_SIZE:
+        raise ValueError(f"{source}: r is {rank!r}, expected a whole number from 1 to {MAX_SIZE}")
+    if not isinstance(alpha, int | float) or not 0 < alpha <= sys.float_info.max:
         raise ValueError(f"{source}: lora_alpha is {alpha!r}, expected a positive number")
     scale = alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
     return rank, scale, targets if isinstance(targets, list) else []

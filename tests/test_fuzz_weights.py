@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run as a program, without pytest
 
 import sample  # noqa: E402
+from mathref import lora  # noqa: E402
 from mathref.config import ModelConfig  # noqa: E402
 from mathref.model import Transformer  # noqa: E402
 from mathref.runs import run_command  # noqa: E402
@@ -299,9 +300,11 @@ def fault(outcome: str, folder: Path) -> str | None:
     return None if str(folder) in outcome else "does not name the file"
 
 
-def try_mutants(first: int, n: int, place: Path) -> tuple[Counter[str], list[str]]:
+def try_mutants(
+    first: int, n: int, place: Path, originals: list[Path] | None = None
+) -> tuple[Counter[str], list[str]]:
     """Load n mutants: how many ended in what, and what was wrong with any, which is printed at once."""
-    originals = make_checkpoints(place / "originals")
+    originals = originals or make_checkpoints(place / "originals")
     outcomes: Counter[str] = Counter()
     faults = []
     for number in range(first, first + n):
@@ -336,6 +339,31 @@ def test_hundreds_of_mutants(tmp_path: Path) -> None:
     outcomes, faults = try_mutants(0, 250, tmp_path)
     assert not faults, "\n".join(faults)
     assert outcomes["loaded"] > 25 and outcomes["ValueError"] > 100, outcomes  # neither is the rule
+
+
+def make_adapter(base: Path, folder: Path) -> Path:
+    model, config = load_model(base), lora.LoRAConfig(rank=2, alpha=4.0)
+    lora.add_adapters(model, config, seed=0)
+    lora.save_adapter(model, folder, config, base)
+    return folder
+
+
+def test_mutants_of_an_adapter(originals: list[Path], tmp_path: Path) -> None:
+    adapter = make_adapter(originals[0], tmp_path / "adapter")
+    assert load(adapter) == "loaded"
+    outcomes, faults = try_mutants(0, 100, tmp_path, [adapter])
+    assert not faults, "\n".join(faults)
+    assert outcomes["loaded"] and outcomes["ValueError"] > 50, outcomes
+
+
+def test_adapters_that_stand_on_each_other_are_refused(originals: list[Path], tmp_path: Path) -> None:
+    """They used to be followed until Python's stack ended."""
+    one = make_adapter(originals[0], tmp_path / "one")
+    two = make_adapter(originals[0], tmp_path / "two")
+    change(one / "adapter_config.json", base_model_name_or_path=str(two))
+    assert load(one) == "loaded"
+    change(two / "adapter_config.json", base_model_name_or_path=str(one))
+    assert "adapter_config.json: base_model_name_or_path is" in load(one)
 
 
 # --- One by one ---------------------------------------------------------------------------------------

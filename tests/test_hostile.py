@@ -89,6 +89,6 @@ def test_ten_thousand_hostile_samples(tmp_path: Path) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for record in hostile.problems(10_000, 0, hostile.cases(CASES)):
             file.write(json.dumps(record) + "\n")
-    status, _, peak_mb, errors = hostile.run(path)
-    assert status == 0, errors
-    assert peak_mb < 2_000
+    found = hostile.run(path)
+    assert found.status == 0, found.errors
+    assert found.peak_mb < 2_000
