@@ -85,8 +85,9 @@ class KVCache:
         self.longest = max(self.longest, other.longest)
 
     def _make_room(self, rows: int) -> None:
-        if rows > len(self.k[0]):  # twice the room, so that a batch that grows is copied now and then only
-            self._move(torch.arange(len(self.lengths), device=self.lengths.device), 2 * rows)
+        room = len(self.k[0])
+        if rows > room:  # twice the room, so that a batch that grows is copied now and then only
+            self._move(torch.arange(len(self.lengths), device=self.lengths.device), max(rows, 2 * room))
 
     def _move(self, rows: torch.Tensor, capacity: int) -> None:
         """Put `rows` first in new tensors with room for `capacity` rows; only what is filled is copied."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mathref.model import ModelConfig, Transformer
@@ -18,6 +18,7 @@ SHAPE = ModelConfig(
 texts = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12).map(tuple), min_size=1, max_size=12)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts)
 def test_each_beginning_stands_in_the_row_once(found):
     tree = prefix_tree(found)
@@ -28,6 +29,7 @@ def test_each_beginning_stands_in_the_row_once(found):
         assert tree.positions[0, list(path)].tolist() == list(range(len(text)))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts)
 def test_each_token_is_worked_on_once_and_sees_the_beginning_it_ends(found):
     tree = prefix_tree(found)
@@ -52,6 +54,7 @@ def test_a_tree_by_hand():
         prefix_tree([(1,), ()])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts)
 def test_a_text_that_shares_too_little_stands_alone(found):
     tree = prefix_tree(found, least_shared=13)  # none of them is that long
