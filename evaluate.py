@@ -75,15 +75,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def read_scored(files: list[str], args: argparse.Namespace) -> list[Scored]:
     """Read samples files and work out their metrics."""
     from mathref import report
-    from mathref.data import read_samples
-    from mathref.files import skipped_notes
+    from mathref.data import read_samples_noted
 
     scored = []
     for file in files:
-        skipped: list[str] | None = [] if args.skip_bad_lines else None
-        meta, problems = read_samples(file, skipped)
-        for note in skipped_notes(skipped or []):
-            print(f"{file}: {note}", file=sys.stderr)
+        meta, problems, notes = read_samples_noted(file, skip_bad_lines=args.skip_bad_lines)
+        for note in notes:
+            print(note, file=sys.stderr)
         problems = report.regrade(problems) if args.regrade else problems
         scored.append(report.score(file, meta, problems, ties=args.ties, seed=args.seed, k=args.k))
     return scored

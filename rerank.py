@@ -177,8 +177,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"--out {out}: is the samples file itself; name another file")
     from tqdm import tqdm
 
-    from mathref.data import read_samples
-    from mathref.files import skipped_notes
+    from mathref.data import read_samples_noted
     from mathref.scoring import (
         likelihood,
         missing,
@@ -189,10 +188,9 @@ def main(argv: list[str] | None = None) -> int:
         wanted_indices,
     )
 
-    skipped: list[str] | None = [] if args.skip_bad_lines else None
-    meta, problems = read_samples(args.samples, skipped)
-    for note in skipped_notes(skipped or []):
-        print(f"{args.samples}: {note}", file=sys.stderr)
+    meta, problems, notes = read_samples_noted(args.samples, skip_bad_lines=args.skip_bad_lines)
+    for note in notes:
+        print(note, file=sys.stderr)
     problems = problems[: args.limit or None]
     if not problems:
         raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")

@@ -337,6 +337,15 @@ def read_samples(path: str | Path, skipped: Skipped = None) -> tuple[dict[str, A
     return meta, problems
 
 
+def read_samples_noted(
+    path: str | Path, *, skip_bad_lines: bool
+) -> tuple[dict[str, Any], list[SampledProblem], list[str]]:
+    """`read_samples`, and lines for the user about the bad ones that were left out, if they may be."""
+    skipped: Skipped = [] if skip_bad_lines else None
+    meta, problems = read_samples(path, skipped)
+    return meta, problems, [f"{path}: {note}" for note in skipped_notes(skipped or [])]
+
+
 def _sample_record(problem: SampledProblem) -> dict[str, Any]:
     """The JSON object of one line; level, subject and score are left out where unknown."""
     record = dataclasses.asdict(problem)

@@ -28,8 +28,8 @@ from mathref import batches, calibration, candidates, distributed, evaluator, tr
 from mathref.ablations import Ablation
 from mathref.batches import Example
 from mathref.candidates import Classes
-from mathref.data import Problem, read_samples, remove_held_out, training_data
-from mathref.files import digest_text, skipped_notes, write_json
+from mathref.data import Problem, read_samples_noted, remove_held_out, training_data
+from mathref.files import digest_text, write_json
 from mathref.grader import grade
 from mathref.model import ModelConfig, Transformer, with_more_layers
 from mathref.objectives import (
@@ -283,8 +283,7 @@ def read_classes(
     Held-out problems are removed. Validation problems are a seeded draw, a twelfth by default, 200 at most.
     Raises ValueError where no problem has candidates of both classes.
     """
-    skipped: list[str] | None = [] if skip_bad_lines else None
-    sampled = read_samples(path, skipped)[1]
+    _, sampled, skipped_notes = read_samples_noted(path, skip_bad_lines=skip_bad_lines)
     kept, removed = remove_held_out(sampled)
     found = [candidates.classes(p) for p in kept]
     n_all, n_used = (
@@ -293,7 +292,7 @@ def read_classes(
     )
     notes = [
         f"{path}: {len(sampled)} problems, {n_all} candidates, {n_used} distinct ones with a complete answer",
-        *(f"{path}: {note}" for note in skipped_notes(skipped or [])),
+        *skipped_notes,
     ]
     if removed:
         notes.append(

@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from test_trainer import examples
 
 import rerank
 import sample
 from mathref import lora, processes
-from mathref.batches import Example, my_batches
+from mathref.batches import my_batches
 from mathref.checkpoint import CHECKPOINT, METRICS
 from mathref.data import SamplesFile, read_samples
 from mathref.memory import of_training
@@ -62,17 +63,6 @@ def errors(result: subprocess.CompletedProcess[str]) -> list[str]:
 def new_model() -> Transformer:
     torch.manual_seed(0)
     return Transformer(CONFIG)
-
-
-def examples(n: int, seed: int = 0) -> list[Example]:
-    """Examples of very different lengths, so that two processes' micro-batches are not equally many."""
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for _ in range(n):
-        n_prompt = int(torch.randint(1, 12, (1,), generator=generator))
-        length = n_prompt + int(torch.randint(1, 40, (1,), generator=generator))
-        made.append(Example(torch.randint(1, 50, (length,), generator=generator).tolist(), n_prompt))
-    return made
 
 
 def contrasts() -> list[Contrast]:
