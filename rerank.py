@@ -21,6 +21,7 @@ from mathref.hub import name_of
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
 from mathref.runs import (
     VERSION,
+    WEIGHT_DTYPES,
     HelpFormatter,
     pick_device,
     pick_dtype,
@@ -65,7 +66,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--out", default="auto", metavar="FILE", help="scored file; auto: samples/SAMPLES-by-EVALUATOR.jsonl")
     add("--overwrite", action="store_true", help="start anew where --out holds other scores")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    add("--dtype", default="auto", choices=WEIGHT_DTYPES, help="of the weights; float64: exact")
     add("--tokens-per-batch", type=int, default=16384, metavar="N", help="tokens scored side by side")
     parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)

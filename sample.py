@@ -29,6 +29,7 @@ from mathref.files import digest_text
 from mathref.hub import name_of
 from mathref.runs import (
     VERSION,
+    WEIGHT_DTYPES,
     HelpFormatter,
     comma_list,
     pick_device,
@@ -104,7 +105,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="start anew where --out holds another run")
     add("--batch-rows", type=int, default=256, help="samples decoded side by side")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"], help="of the weights")
+    add("--dtype", default="auto", choices=WEIGHT_DTYPES, help="of the weights; float64: exact")
     add = parser.add_argument_group("another engine, through the OpenAI completions protocol").add_argument
     add(
         "--server",

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pairing  # noqa: E402, F401  # puts the checkout on the path
 
-from mathref.runs import run_command  # noqa: E402
+from mathref.runs import WEIGHT_DTYPES, run_command  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument("--n", type=int, default=64, help="samples a problem")
     flags.add_argument("--max-new-tokens", type=int, default=256, help="longest sample")
     flags.add_argument("--rows", type=int, nargs=2, default=[64, 256], help="the two batch sizes")
-    flags.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights")
+    flags.add_argument("--dtype", default="float32", choices=WEIGHT_DTYPES[1:], help="of weights")
     flags.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="cuda if there")
     args = flags.parse_args(argv)
     import torch

@@ -163,6 +163,10 @@ def resolve_model(name: str) -> Path:
     return folder
 
 
+# Types of weights that sampling and scoring take. In float64 no draw depends on what shares the batch.
+WEIGHT_DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+
+
 def pick_device(name: str) -> torch.device:
     """`auto` is cuda, else mps, else cpu. Raises ValueError for a device that this machine lacks."""
     import torch
@@ -179,12 +183,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on cuda and float32 elsewhere."""
+    """`auto` is bfloat16 on cuda and float32 elsewhere. Raises ValueError for float64 on mps."""
     import torch
 
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if name == "float64" and device.type == "mps":
+        raise ValueError("--dtype float64: mps has no such numbers; use --device cpu, or --dtype float32")
+    return getattr(torch, name)
 
 
 # ---- Run folders -------------------------------------------------------------------------------------

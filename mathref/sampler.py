@@ -271,7 +271,8 @@ def sample(
 
     `ids` name the problems (default: their place in the list) and, with `seed` and the sample index, fix
     the random numbers. The batch composition follows from the arguments alone, so one call repeats bit for
-    bit; other companions in the batch change the logits by rounding only (matrix kernels differ by shape).
+    bit; other companions in the batch change the logits by rounding only (matrix kernels differ by shape),
+    which a model in float64 does not show: its completions and logprobs are the same in every batch.
     ValueError: an option out of range, a prompt that leaves no room in the context, a tokenizer of another
     model.
     """

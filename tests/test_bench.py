@@ -14,6 +14,7 @@ import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from mathref import choosing
 from mathref.data import Sample, SampledProblem, write_samples
 from mathref.model import ModelConfig, Transformer
 from mathref.weights import save_model
@@ -102,6 +103,29 @@ def test_both_sides_agree_and_figures_are_written(
     assert ours["peak_mb"] > 50 and "device_peak_mb" not in ours
     shown = capsys.readouterr().out
     assert "largest difference" in shown and f"cpu, {dtype}" in shown and "1 rounds" in shown
+
+
+@pytest.mark.parametrize("what", ["sampling", "training", "scoring"])
+def test_all_rungs_of_a_ladder_agree(what, folder, data, in_this_process, monkeypatch, capsys):
+    monkeypatch.setattr(choosing, "PREFIXES", choosing.PREFIXES)  # lower rungs change it
+    out = folder / f"ladder-{what}.json"
+    flags = [
+        "--model",
+        str(folder),
+        "--data",
+        str(data),
+        "--device",
+        "cpu",
+        "--rounds",
+        "1",
+        "--json",
+        str(out),
+    ]
+    sizes = ["--problems", "2", "--n", "3", "--max-new-tokens", "6", "--batch-size", "3"]
+    ladder = load("ladder", monkeypatch)
+    assert ladder.main([what, *flags, *sizes]) == 0
+    assert list(json.loads(out.read_text())) == list(getattr(ladder, what.upper()))
+    assert f"rungs of {what}: largest difference" in capsys.readouterr().out
 
 
 @pytest.mark.parity

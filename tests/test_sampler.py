@@ -437,6 +437,20 @@ def test_refilled_rows_keep_their_own_past(temperature: float) -> None:
         assert [c.logprob for c in completions] == pytest.approx([c.logprob for c in alone], abs=1e-3)
 
 
+def test_in_float64_nothing_depends_on_the_batch() -> None:
+    """The exact mode: completions and logprobs to the last bit; float32 rounds otherwise in another batch."""
+
+    def batches(dtype: torch.dtype) -> list[list[list[Completion]]]:
+        model = tiny_model().to(dtype)
+        options = {"n": 16, "max_new_tokens": 12}
+        return [sample(model, TOKENIZER, PROMPTS, **options, batch_rows=rows) for rows in (8, 64)]
+
+    small, large = batches(torch.float64)
+    assert small == large
+    small, large = batches(torch.float32)
+    assert small != large  # else this test would show nothing
+
+
 # ---- mistakes ----------------------------------------------------------------------------------------
 
 
