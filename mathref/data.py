@@ -412,7 +412,9 @@ class SamplesFile:
         if self.path.stat().st_size == 0:
             return True
         lines = (line for _, line in read_jsonl(self.path))
-        return next(lines, {}).keys() == {"meta"} and next(lines, None) is None
+        with contextlib.suppress(ValueError):  # half a line, or another kind of file
+            return next(lines, {}).keys() == {"meta"} and next(lines, None) is None
+        return False
 
     def _check_meta(self) -> None:
         there = next(read_jsonl(self.path))[1].get("meta")
