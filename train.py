@@ -29,6 +29,7 @@ from mathref.runs import (
     VERSION,
     HelpFormatter,
     comma_list,
+    on_several_processes,
     open_run,
     pick_device,
     pick_dtype,
@@ -442,7 +443,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.parallel and not processes.are_launched():
         raise ValueError(
             f"--parallel {args.parallel}: this is one process alone; start N of them with "
-            "torchrun --nproc-per-node N train.py ..."
+            f"{on_several_processes('train.py')} ..."
         )
     args.model = processes.on_first(pinned, args.model)
     planned, adapters = plan(args), lora_config(args)

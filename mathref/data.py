@@ -399,13 +399,22 @@ class SamplesFile:
     def _open(self, overwrite: bool) -> None:
         """Begin the file with its meta line, or check it and find out what it holds."""
         drop_temporaries(self.path.parent, self.path.name)
-        if overwrite or not self.path.exists() or self.path.stat().st_size == 0:
+        if overwrite or not self.path.exists() or self._is_unused():
             with atomic_write(self.path) as file:
                 append_jsonl(file, [{"meta": self.meta}], compress=self._compress)
         else:
             self._check_meta()  # before anything is cut off: it may be a file of another kind
             drop_partial_line(self.path)
             self.done = {problem.id for problem in read_samples(self.path)[1]}
+
+    def _is_unused(self) -> bool:
+        """Whether no sample is lost with the file: it is empty, or a run failed before its first one."""
+        if self.path.stat().st_size == 0:
+            return True
+        lines = (line for _, line in read_jsonl(self.path))
+        with contextlib.suppress(ValueError):  # half a line, or another kind of file
+            return next(lines, {}).keys() == {"meta"} and next(lines, None) is None
+        return False
 
     def _check_meta(self) -> None:
         there = next(read_jsonl(self.path))[1].get("meta")

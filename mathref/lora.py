@@ -103,19 +103,38 @@ def adapters(model: Transformer) -> dict[str, LoRALinear]:
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
+def _places(config: LoRAConfig) -> list[str]:
+    """Where the targets stand in a block, in one order however they were named."""
+    return [place for name, place in TARGETS.items() if name in config.targets]
+
+
+def _check_rank(model: Transformer, config: LoRAConfig) -> None:
+    layers = [model.blocks[0].get_submodule(place) for place in _places(config)]
+    n_frozen = sum(layer.in_features * layer.out_features for layer in layers)
+    n_a_rank = sum(layer.in_features + layer.out_features for layer in layers)
+    if config.rank * n_a_rank >= n_frozen:
+        raise ValueError(
+            f"--lora-rank {config.rank}: the adapters would have {config.rank * n_a_rank:,} weights a block, "
+            f"no fewer than the {n_frozen:,} of the layers that they are put on; expected a rank of at most "
+            f"{(n_frozen - 1) // n_a_rank}, or 0 to train all weights"
+        )
+
+
 def add_adapters(model: Transformer, config: LoRAConfig, seed: int) -> str:
     """Freeze `model` and put new adapters on the targets of every block, in place; returns a line about them.
 
-    Raises ValueError for a model that has adapters already.
+    Raises ValueError for a model that has adapters already, and for a rank at which they would be no smaller
+    than the layers that they are put on.
     """
     if adapters(model):
         raise ValueError("the model has adapters already: save it, and put new ones on the merged weights")
+    _check_rank(model, config)
     model.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same draw for every device
     for block in model.blocks:
-        for target in (name for name in TARGETS if name in config.targets):
-            parent, _, name = TARGETS[target].rpartition(".")
-            layer = getattr(block.get_submodule(parent), name)
+        for place in _places(config):
+            parent, _, name = place.rpartition(".")
+            layer = block.get_submodule(place)
             setattr(block.get_submodule(parent), name, LoRALinear(layer, config, generator))
     n_all, n = (sum(p.numel() for p in model.parameters() if p.requires_grad >= only) for only in (0, 1))
     shown = f"rank {config.rank}, alpha {config.alpha:g}, on {', '.join(config.targets)}"
@@ -245,8 +264,11 @@ def merge_adapter(model: Transformer, folder: str | Path) -> Transformer:
     problems = list(_misfits(stored, expected, targets)) if stored else ["it is empty"]
     if problems:
         shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        known = f"{A} and {B} of {', '.join(TARGETS)}"
-        raise ValueError(f"{source}: does not fit its base model: {shown}; supported are {known}")
+        base, known = _named_base(Path(folder) / CONFIG)[0], f"{A} and {B} of {', '.join(TARGETS)}"
+        raise ValueError(
+            f"{source}: does not fit its base model {base!r} (base_model_name_or_path of {CONFIG}): {shown}; "
+            f"supported are {known}"
+        )
     for layer, a, b in layers:
         layer.weight.copy_(merge(layer.weight, stored[a], stored[b], scale))
     return model

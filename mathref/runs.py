@@ -136,6 +136,12 @@ def spelled(script: str) -> str:
     return f"mathref-{Path(script).stem}" if installed else f"python {script}"
 
 
+def on_several_processes(script: str) -> str:
+    """The start of a command line that runs `script` on N processes, as its user types it."""
+    command = spelled(script).removeprefix("python ")
+    return f"torchrun --nproc-per-node N {'' if command == script else '--no-python '}{command}"
+
+
 # ---- Names from the command line ---------------------------------------------------------------------
 
 
@@ -155,6 +161,8 @@ def resolve_model(name: str) -> Path:
     folder = ASSETS / name if name in SHIPPED else Path(name)
     if not any((folder / name).exists() for name in ("config.json", "adapter_config.json")):
         what = "has no config.json" if folder.is_dir() else "is not a folder"
+        if (folder / "adapter_model.safetensors").exists():
+            what = "has an adapter's weights and no adapter_config.json, which names their base"
         raise FileNotFoundError(
             f"--model {name}: {folder} {what}; expected {' or '.join(SHIPPED)} (shipped), a folder with "
             "config.json, model.safetensors and a tokenizer, an adapter's, or owner/name of a model on the "

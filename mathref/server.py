@@ -40,11 +40,14 @@ from mathref.decoding import SampleConfig, before_stop, sample_seed
 
 MAX_BODY = 64 << 20  # bytes of an answer; 64 samples of 4,000 tokens with their probabilities are some 25 MB
 MAX_WORDS = 300  # characters of a server's error message that are passed on
+MAX_BEGINNING = 60  # bytes shown of an answer that is something else
 MAX_REDIRECTS = 5
 BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # before the second try, doubled before each further one; at most
 MAX_WAIT_S = 3600.0  # a server that asks for a longer pause is left alone
 AHEAD = 4  # requests underway or answered behind the oldest open one, times the concurrency
 PASSING = (408, 425, 429)  # beside 5xx: what may be otherwise at the next try
+MISSING = (404, 405, 501)  # another kind of server, or a model that it does not have
+PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")  # what OpenSSL calls an answer without TLS
 T = TypeVar("T")
 
 
@@ -353,7 +356,7 @@ class Client:
         for _ in range(MAX_REDIRECTS + 1):
             status, headers, content = self._send(url, body)
             if not (status in (301, 302, 303, 307, 308) and headers["Location"]):
-                return self._checked(status, headers, content)
+                return self._checked(path, status, headers, content)
             target = urljoin(url, headers["Location"])
             if _origin(target) != _origin(self.url):
                 raise ValueError(
@@ -382,6 +385,8 @@ class Client:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ValueError(f"{self.url}: its certificate is not trusted ({cause})")
+        if isinstance(cause, ssl.SSLError) and cause.reason in PLAIN:
+            return ValueError(f"{self.url}: there is no TLS at this address ({cause}); is it http:// ?")
         if isinstance(cause, TimeoutError):
             return _Passing(f"no whole answer within {self.timeout_s:g} s (--timeout)")
         return _Passing(f"no connection, or a lost one ({cause or type(cause).__name__})")
@@ -398,16 +403,19 @@ class Client:
                 raise TimeoutError
         return bytes(content)
 
-    def _checked(self, status: int, headers: http.client.HTTPMessage, content: bytes) -> Any:
+    def _checked(self, path: str, status: int, headers: http.client.HTTPMessage, content: bytes) -> Any:
         if 200 <= status < 300:
             try:
                 return json.loads(content)
             except (ValueError, RecursionError):
-                raise _Passing("its answer is cut short or no JSON") from None
+                begins = self._shown(content[:MAX_BEGINNING].decode("utf-8", "replace"))
+                raise _Passing(f"its answer is cut short or no JSON, it begins {begins!r}") from None
         words = self._shown(_server_words(content)) or http.client.responses.get(status, "no reason given")
         if status in PASSING or status >= 500:
             raise _Passing(f"HTTP {status}: {words}", retry_after(headers["Retry-After"], time.time()))
-        raise ValueError(f"{self.url} refuses the request, HTTP {status}: {words}")
+        hint = f"; expected a server with {path} there, and the name of one of its models"
+        hint = hint if status in MISSING else ""
+        raise ValueError(f"{self.url} refuses the request, HTTP {status}: {words}{hint}")
 
     def _shown(self, text: str) -> str:
         """Text of the server as part of one line: no control characters, not too long, without the key."""

@@ -507,6 +507,20 @@ def test_samples_of_another_run_are_refused_and_kept(tmp_path: Path) -> None:
     assert read_samples(path) == ({"seed": 1}, [])
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+def test_a_file_without_samples_is_no_other_runs(name: str, tmp_path: Path) -> None:
+    """What a run that failed before its first sample leaves; a line of another kind is still refused."""
+    path = tmp_path / name
+    with SamplesFile(path, META):
+        pass
+    with SamplesFile(path, {"seed": 1}) as file:
+        assert file.done == set()
+    assert read_samples(path) == ({"seed": 1}, [])
+    path.write_text('{"id": "a"}\n')
+    with pytest.raises(ValueError):
+        SamplesFile(path, META)
+
+
 @pytest.mark.parametrize("content", [b"my notes, no newline", b'{"id": "a"}\n{"half', b"PK\x03\x04"])
 def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, content: bytes) -> None:
     """Cutting off its last "unfinished" line before looking at the meta line would have destroyed it."""

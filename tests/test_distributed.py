@@ -26,7 +26,7 @@ import sample
 from mathref import lora, processes
 from mathref.batches import my_batches
 from mathref.checkpoint import CHECKPOINT, METRICS
-from mathref.data import SamplesFile, read_samples
+from mathref.data import SampledProblem, SamplesFile, read_samples
 from mathref.memory import of_training
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import Contrast, ContrastiveObjective
@@ -295,8 +295,8 @@ def test_one_process_takes_up_the_parts_of_many_in_order(tmp_path: Path) -> None
 def test_parts_of_another_run_are_refused_and_overwritten_on_demand(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     for name in (path, tmp_path / "s.jsonl.part0"):
-        with SamplesFile(name, {"seed": 1}):
-            pass
+        with SamplesFile(name, {"seed": 1}) as file:
+            file.append([SampledProblem("a", "P", "1", ())])
     with pytest.raises(ValueError, match="seed is 1 there, 2 here"), open_shared(path, {"seed": 2}, []):
         pass
     with open_shared(path, {"seed": 2}, [], overwrite=True):

@@ -20,7 +20,7 @@ from mathref.batches import Example
 from mathref.checkpoint import CHECKPOINT, load_checkpoint
 from mathref.lora import TARGETS, LoRAConfig, LoRALinear, adapters, add_adapters, merge_adapter, save_adapter
 from mathref.model import ModelConfig, Transformer
-from mathref.runs import ASSETS, run_command
+from mathref.runs import ASSETS, resolve_model, run_command
 from mathref.tokenizer import load_tokenizer
 from mathref.trainer import SolutionLikelihood, TrainConfig, make_optimizer, optimise_step
 from mathref.weights import load_model, model_digest, save_model
@@ -242,7 +242,7 @@ def test_the_memory_table_of_the_page_is_that_of_these_models(name, config, n_al
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("targets", [tuple(TARGETS), ("q_proj", "v_proj", "up_proj")])
 @torch.no_grad()
-def test_peft_loads_our_adapter(name, targets, tmp_path):
+def test_peft_loads_our_adapter_and_transformers_the_merged_model(name, targets, tmp_path):
     import peft
     import transformers
 
@@ -254,6 +254,9 @@ def test_peft_loads_our_adapter(name, targets, tmp_path):
     assert (theirs(TOKENS).logits - ours(TOKENS)).abs().max() < 2e-5
     assert (theirs(TOKENS).logits - plain).abs().max() > 0.1
     assert sum("lora_A" in key for key in theirs.state_dict()) == 3 * len(targets)
+    save_model(ours, tmp_path / "merged")
+    merged = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    assert (theirs(TOKENS).logits - merged.eval()(TOKENS).logits).abs().max() < 2e-5
 
 
 @needs_peft
@@ -347,6 +350,13 @@ def test_settings_that_do_not_fit_are_one_line(values, said, tmp_path):
     assert said in message(folder)
 
 
+def test_an_adapter_without_its_config_is_one_line(tmp_path):
+    folder = saved(tmp_path)
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="an adapter's weights and no adapter_config.json"):
+        resolve_model(str(folder))
+
+
 def test_an_adapter_that_names_itself_as_its_base_is_refused(tmp_path):
     """Loading would never end."""
     folder = saved(tmp_path)
@@ -375,7 +385,9 @@ def test_an_adapter_of_another_base_is_refused_and_changes_nothing(tmp_path):
     folder = saved(tmp_path)
     other = Transformer(ModelConfig(**SIZES | {"n_embd": 36}))
     before = [p.clone() for p in other.parameters()]
-    with pytest.raises(ValueError, match=r"does not fit its base model: .*; and \d+ more"):
+    with pytest.raises(
+        ValueError, match=r"does not fit its base model '.*' \(base_model_name_or_path .*; and \d+ more"
+    ):
         merge_adapter(other, folder)
     assert all(torch.equal(a, b) for a, b in zip(before, other.parameters(), strict=True))
 
@@ -390,6 +402,10 @@ def test_an_adapter_of_another_base_is_refused_and_changes_nothing(tmp_path):
         ("--stage ssft --lora-rank 4 --lora-alpha 0", "--lora-alpha is 0.0, expected a positive number"),
         ("--stage mtsf --lora-rank 4 --lora-targets q_proj,qkv", "--lora-targets has 'qkv', expected"),
         ("--stage ssft --lora-rank 4 --lora-targets ,", "--lora-targets is empty"),
+        ("--stage ssft --lora-rank 79", "184,544 weights a block, no fewer than the 184,320 of the layers"),
+        ("--stage ssft --lora-rank 79", "expected a rank of at most 78"),
+        # 64 x 128 of k_proj / (64 + 128) < 43
+        ("--stage ssft --lora-rank 43 --lora-targets k_proj", "8,192 of the layers that they are put on"),
     ],
 )  # fmt: skip
 def test_impossible_flags_are_one_line_and_write_nothing(flags, said, tmp_path, capsys):

@@ -91,6 +91,8 @@ def test_commands_name_each_other_as_they_are_installed(installed, tmp_path):
         "mathref-sample: error: runs/ssft is not there"
     )
     assert "`mathref-train --stage ssft`" in result.stderr
+    alone = run(installed, command("train"), tmp_path, *"--stage ssft --parallel ddp".split())
+    assert "start N of them with torchrun --nproc-per-node N --no-python mathref-train ..." in alone.stderr
     listed = run(installed, command("study"), tmp_path, "--list").stdout
     assert set(re.findall(r"^\S+", listed, flags=re.M)) == {
         f"mathref-{n}" for n in ("train", "sample", "rerank")

@@ -361,7 +361,8 @@ def test_what_passes_leaves_no_trace(fault: str, fake: FakeServer, data: Path, p
 
 @pytest.mark.parametrize(("fault", "said"), [
     ("429", "HTTP 429: slow down (3 tries)"), ("503", "HTTP 503: Service Unavailable (3 tries)"),
-    ("reset", "no connection, or a lost one"), ("body cut short", "cut short or no JSON (3 tries)"),
+    ("reset", "no connection, or a lost one"), ("body cut short", "cut short or no JSON, it begins '{"),
+    ("no JSON", "its answer is cut short or no JSON, it begins '<html>' (3 tries)"),
     ("no choices", 'holds no 1 to 1 completions: {"object": "text_completion"} (3 tries)'),
 ])  # fmt: skip
 def test_what_does_not_pass_is_one_line(
@@ -384,6 +385,25 @@ def test_no_server_is_one_line(data: Path, capsys: pytest.CaptureFixture) -> Non
     assert run(fake, data, data.parent / "s.jsonl", "--retries", "1") == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "no connection" in line and "refused" in line.lower() and "2 tries" in line
+
+
+def test_https_where_there_is_none_is_one_line(
+    fake: FakeServer, data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    flags = arguments(fake, data, data.parent / "s.jsonl")
+    assert run_command(sample.main, [*flags, "--server", fake.url.replace("http:", "https:")]) == 2
+    assert "there is no TLS at this address" in capsys.readouterr().err
+
+
+def test_a_wrong_address_leaves_no_file_in_the_way(fake: FakeServer, other: FakeServer, data: Path) -> None:
+    """Its meta line alone once refused the right address as another run; one sample still does."""
+    out = data.parent / "s.jsonl"
+    fake.reply = lambda request: error(404, "")
+    assert run(fake, data, out) == 2
+    assert run(other, data, out) == 0
+    before = out.read_bytes()
+    fake.reply = completions
+    assert run(fake, data, out) == 2 and out.read_bytes() == before
 
 
 def test_a_server_that_is_silent_is_asked_again(fake: FakeServer, data: Path) -> None:
@@ -459,11 +479,16 @@ def test_retry_after_is_a_number_or_a_date() -> None:
         assert retry_after(value, 30) == 0
 
 
+MISSING = "expected a server with /v1/completions there, and the name of one of its models"
+
+
 @pytest.mark.parametrize(("status", "body", "said"), [
     (400, {"error": {"message": "max_tokens is too large"}}, "HTTP 400: max_tokens is too large"),
     (401, {"error": "wrong key sk-very-secret"}, "HTTP 401: wrong key [key]"),
     (403, "", "HTTP 403: Forbidden"),
-    (404, {"object": "error", "message": "no model `x`"}, "HTTP 404: no model `x`"),
+    (404, {"object": "error", "message": "no model `x`"}, f"HTTP 404: no model `x`; {MISSING}"),
+    (404, {"detail": "Not Found"}, f"HTTP 404: Not Found; {MISSING}"),
+    (405, "", f"HTTP 405: Method Not Allowed; {MISSING}"),
     (413, "<html>\n<b>too</b>\r\nlarge\x1b[31m</html>", "<html> <b>too</b> large [31m</html>"),
     (422, {"detail": [{"msg": "bad"}]}, '{"detail": [{"msg": "bad"}]}'),
     (400, "x" * 5000, "HTTP 400: " + "x" * 300 + " ..."),
