@@ -8,8 +8,10 @@ weights (lora.py) are left out: the run finds them in the model that it starts f
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import torch
@@ -21,6 +23,8 @@ from mathref.weights import write_safetensors
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, besides the number of steps
+MAX_SHOWN = 4  # of what does not fit
 
 
 @dataclass
@@ -33,6 +37,32 @@ class Progress:
     tokens: int = 0  # trained on so far, prompts included, padding not
     seconds: float = 0.0  # spent so far, over all resumed parts
     pending: dict[str, float] | None = None  # the line of metrics.jsonl of a step that is not validated yet
+
+    @classmethod
+    def from_json(cls, text: Any) -> Progress:
+        """Read what `save_checkpoint` wrote of it; ValueError for anything else, None included."""
+        try:
+            values = json.loads(text)
+            progress = cls(**values)
+        except (TypeError, ValueError, RecursionError):  # no text, no JSON, no object, another field
+            raise ValueError("missing or damaged") from None
+        if missing := [name for name in vars(cls()) if name not in values and name != "pending"]:
+            raise ValueError(f"missing {', '.join(missing)}")
+        counts = (progress.step, progress.best_step, progress.tokens)
+        if not (all(type(n) is int and n >= 0 for n in counts) and progress.step):
+            raise ValueError("step, best_step and tokens are whole numbers, and step is above 0")
+        best, pending = progress.best, progress.pending
+        if best is not None and not (isinstance(best, list) and len(best) == 2 and _are_numbers(best)):
+            raise ValueError("best is two numbers")
+        if pending is not None and not (isinstance(pending, dict) and _are_numbers(pending.values())):
+            raise ValueError("pending is a line of numbers")
+        if not _are_numbers([progress.seconds]):
+            raise ValueError("seconds is a number")
+        return progress
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)
 
 
 def save_checkpoint(
@@ -53,7 +83,8 @@ def load_checkpoint(
 ) -> Progress:
     """Restore what `save_checkpoint` wrote, into `model` and `optimizer`.
 
-    Raises ValueError when the file is damaged, or belongs to a run with other settings (`fingerprint`).
+    Raises ValueError, before anything is changed, when the file is damaged, belongs to a run with other
+    settings (`fingerprint`), or lacks a part.
     """
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -67,17 +98,39 @@ def load_checkpoint(
         raise ValueError(
             f"{path}: belongs to a run with other settings; repeat its settings or choose another --out"
         )
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    try:
+        progress, problems = Progress.from_json(metadata.get("progress")), []
+    except ValueError as error:
+        progress, problems = Progress(), [f"entry progress: {error}"]
+    if problems := problems + list(_misfits(tensors, trained)):
+        more = f"; and {len(problems) - MAX_SHOWN} more" if len(problems) > MAX_SHOWN else ""
+        raise ValueError(
+            f"{path}: not a whole checkpoint: {'; '.join(problems[:MAX_SHOWN])}{more}; put a whole copy of "
+            "the file in its place, or start again with another --out"
+        )
     with torch.no_grad():
-        for name, p in model.named_parameters():
-            if not p.requires_grad:
-                continue
+        for name, p in trained.items():
             p.copy_(distributed.laid_out_as(p, tensors[f"model.{name}"]))
-            state = {}
-            for key in ("step", "exp_avg", "exp_avg_sq"):
-                value = tensors[f"optimizer.{key}.{name}"]
-                state[key] = value if key == "step" else distributed.laid_out_as(p, value)
-            optimizer.state[p] = state
-    return Progress(**json.loads(metadata["progress"]))
+            state = {key: distributed.laid_out_as(p, tensors[f"optimizer.{key}.{name}"]) for key in MOMENTS}
+            optimizer.state[p] = {"step": tensors[f"optimizer.step.{name}"], **state}
+    return progress
+
+
+def _misfits(tensors: dict[str, torch.Tensor], trained: dict[str, torch.nn.Parameter]) -> Iterator[str]:
+    """What is wrong with a checkpoint's tensors: missing, of another shape or type, of no parameter."""
+    expected: dict[str, tuple[torch.Size, torch.dtype]] = {}
+    for name, p in trained.items():
+        expected[f"model.{name}"] = p.shape, p.dtype
+        expected[f"optimizer.step.{name}"] = torch.Size(), torch.float32
+        expected |= {f"optimizer.{key}.{name}": (p.shape, p.dtype) for key in MOMENTS}
+    for name, (shape, dtype) in expected.items():
+        if name not in tensors:
+            yield f"missing {name}"
+        elif (tensors[name].shape, tensors[name].dtype) != (shape, dtype):
+            found = f"{list(tensors[name].shape)} {tensors[name].dtype}"
+            yield f"{name} is {found}, expected {list(shape)} {dtype}"
+    yield from (f"unexpected {name}" for name in tensors if name not in expected)
 
 
 def keep_metrics_until(path: Path, step: int) -> None:

@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROCESSES = multiprocessing.get_context("forkserver")
 IMPORTED = ["train", "sample", "rerank", "evaluate", "matplotlib.pyplot", "sentencepiece", "sympy"]
 IMPORTED += [f"mathref.{name}" for name in ("stages", "trainer", "candidates", "tables", "plots", "weights")]
+IMPORTED += ["torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor"]  # imported by optimisers
+IMPORTED += ["crash_preload"]
 # What a comparison leaves out: no two runs take the same time, and somebody may edit the source meanwhile.
 TIMED = ("seconds", "commit")
 KILLS = {"train": 4, "sample": 3, "rerank": 2, "evaluate": 1}  # of the default run

@@ -25,7 +25,7 @@ from mathref.batches import (
     pack_batch,
     step_items,
 )
-from mathref.checkpoint import CHECKPOINT, METRICS
+from mathref.checkpoint import CHECKPOINT, METRICS, load_checkpoint
 from mathref.model import ModelConfig, Transformer
 from mathref.tokenizer import train_sentencepiece
 from mathref.trainer import (
@@ -290,8 +290,12 @@ def test_resumed_run_equals_the_undisturbed_one_bit_for_bit(tmp_path):
     assert all(torch.equal(t, checkpoints[1][k]) for k, t in checkpoints[0].items())
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_of_train_py_is_resumed(tmp_path):
-    """A real process and a real SIGKILL; after --resume the weights are those of the undisturbed run."""
+    """A real process and a real SIGKILL; after --resume the weights are those of the undisturbed run.
+
+    It is the script as users start it; the default run has forked processes, in test_crash.py.
+    """
     flags = "--stage ssft --steps 8 --batch-size 2 --eval-every 4 --save-every 1 --log-every 1".split()
     flags += "--warmup-steps 2 --n-greedy 2 --n-validation 4 --max-new-tokens 20".split()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -405,6 +409,57 @@ def test_checkpoint_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         run(new_model(), items, tmp_path, config, fingerprint="a", resume=True)
+
+
+NORM = "model.norm.weight"
+
+
+def change_progress(metadata, **values):
+    metadata["progress"] = json.dumps(json.loads(metadata["progress"]) | values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: t.pop(NORM), "missing model.norm.weight; put a whole copy"),
+        (lambda t, m: t.pop(f"optimizer.exp_avg.{NORM[6:]}"), "missing optimizer.exp_avg.norm.weight"),
+        (
+            lambda t, m: t.update({NORM: t[NORM][:3]}),
+            "model.norm.weight is [3] torch.float32, expected [32] ",
+        ),
+        (lambda t, m: t.update({NORM: t[NORM].half()}), "model.norm.weight is [32] torch.float16, expected "),
+        (lambda t, m: t.update({"model.extra": t[NORM].clone()}), "unexpected model.extra"),
+        (lambda t, m: [t.pop(name) for name in list(t)[5:]], "; and "),
+        (lambda t, m: m.pop("progress"), "entry progress: missing or damaged"),
+        (lambda t, m: m.update(progress=m["progress"][:-9]), "entry progress: missing or damaged"),
+        (lambda t, m: m.update(progress="[" * 10**5), "entry progress: missing or damaged"),
+        (lambda t, m: m.update(progress='{"steps": 2}'), "entry progress: missing or damaged"),
+        (lambda t, m: m.update(progress='{"step": 2, "best": null}'), "missing best_step, tokens, seconds"),
+        (lambda t, m: change_progress(m, step=0), "step is above 0"),
+        (lambda t, m: change_progress(m, step=1.5), "whole numbers"),
+        (lambda t, m: change_progress(m, best=[0]), "best is two numbers"),
+        (lambda t, m: change_progress(m, pending={"step": "1"}), "pending is a line"),
+        (lambda t, m: change_progress(m, seconds=None), "seconds is a number"),
+    ],
+)
+def test_a_checkpoint_that_lacks_a_part_is_refused_and_nothing_is_changed(tmp_path, change, message):
+    """It used to end in a KeyError, or half of it was loaded before the first part that did not fit."""
+    run(new_model(), examples(4), tmp_path, TrainConfig(steps=1, batch_size=2))
+    path = tmp_path / CHECKPOINT
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = safetensors.torch.load_file(path)
+    change(tensors, metadata)
+    safetensors.torch.save_file(tensors, path, metadata)
+    model = new_model(seed=9)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer = make_optimizer(model, TrainConfig(steps=1))
+    with pytest.raises(ValueError) as raised:
+        load_checkpoint(path, model, optimizer, metadata["fingerprint"])
+    said = str(raised.value)
+    assert said.startswith(f"{path}: not a whole checkpoint: ") and message in said
+    assert said.endswith("or start again with another --out") and "\n" not in said and len(said) < 1000
+    assert not optimizer.state and all(map(torch.equal, before, model.parameters()))
 
 
 def test_nothing_to_train_on_and_impossible_settings_are_refused(tmp_path):
