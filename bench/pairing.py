@@ -214,6 +214,25 @@ def matmul_flops(dtype: str, device: torch.device, seconds: float = 1.0) -> floa
     return best
 
 
+def to_length(text: Any, length: int) -> Any:
+    """A text or a list, repeated and cut to `length`; as it is for 0."""
+    return (text * -(-length // len(text)))[:length] if length else text
+
+
+def product_weights(model: str) -> tuple[int, int]:
+    """How many weights a token is multiplied with in the layers, and how many in the head.
+
+    One of them costs 2 FLOP a token, and 6 with the gradients by input and weight.
+    """
+    from mathref.weights import load_model
+
+    network = load_model(model)
+    head = network.head_weight.numel()
+    return sum(
+        p.numel() for name, p in network.named_parameters() if name.startswith("blocks.") and p.dim() == 2
+    ), head
+
+
 def parser(doc: str) -> argparse.ArgumentParser:
     """The flags that the speed benchmarks share."""
     made = argparse.ArgumentParser(
@@ -230,7 +249,54 @@ def parser(doc: str) -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=3, help="that count, after one that does not")
     made.add_argument("--threads", type=int, default=0, help="0: as many as torch takes")
     made.add_argument("--json", type=Path, help="also write all figures here")
+    made.add_argument(
+        "--curve",
+        nargs="+",
+        metavar=("FLAG", "VALUE"),
+        help="measure once for each value of a flag: its name without dashes, then values",
+    )
     return made
+
+
+def along_curve(
+    args: argparse.Namespace, flags: Sequence[str], measure: Callable[[argparse.Namespace], dict[str, Any]]
+) -> dict[str, Any]:
+    """The figures of `measure(args)`; with --curve those of each value by its name, and a table of them.
+
+    `flags`: those that may vary. ValueError for another one, or for values that it does not take.
+    """
+    if args.curve is None:
+        return measure(args)
+    flag, *values = args.curve
+    if flag not in flags or not values:
+        raise ValueError(f"--curve {flag}: expected one of {', '.join(flags)}, then one value or more")
+    name = flag.replace("-", "_")
+    kind = type(getattr(args, name))
+    try:
+        settings = {value: kind(value) for value in values}
+    except ValueError:
+        raise ValueError(f"--curve {flag} {' '.join(values)}: expected values as --{flag} takes") from None
+    figures = {}
+    for value, setting in settings.items():
+        print(f"--{flag} {value}")
+        figures[value] = measure(argparse.Namespace(**vars(args) | {name: setting}))
+    print(f"\n{flag}: rate and peak memory of each side; ratio to the fastest peer")
+    for value, found in figures.items():
+        print(f"  {value:>12s} {curve_line(found)}")
+    return {"curve": flag, "values": figures}
+
+
+def curve_line(figures: dict[str, Any]) -> str:
+    """What `compare` or `compare_each` has found, in one line."""
+    best = figures.get("best_peer")
+    compared = figures if best is None else figures[f"against {best}"]
+    sides = {name: side for name, side in compared.items() if isinstance(side, dict) and "rates" in side}
+    taken = {name: side.get("device_peak_mb", side["peak_mb"]) for name, side in sides.items()}
+    shown = [
+        f"{name} {statistics.median(side['rates']):,.1f}/s, {taken[name]:,} MB"
+        for name, side in sides.items()
+    ]
+    return "; ".join([*shown, f"ratio {spread(compared['ratio'])}"])
 
 
 def shared_options(args: argparse.Namespace) -> dict[str, Any]:

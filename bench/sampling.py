@@ -8,10 +8,12 @@ peer's model has to give our completions the log-probability that we report.
 
     python bench/sampling.py --model runs/smollm2 --data gsm8k_test.jsonl [--n 64] [--problems 4]
     python bench/sampling.py --model runs/smollm2 --data gsm8k_test.jsonl --greedy --problems 8
+    python bench/sampling.py --model runs/smollm2 --data gsm8k_test.jsonl --curve n 1 8 64
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from pairing import (  # noqa: E402
     Side,
     Work,
+    along_curve,
     compare_each,
     interleave,
     matmul_flops,
     parser,
+    product_weights,
     release,
     require_agreement,
     set_up,
@@ -147,6 +151,13 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument("--peer-rows", type=int, nargs="+", default=[64, 256], help="the peer's batch sizes")
     flags.add_argument("--greedy", action="store_true", help="one solution a problem, one problem at a time")
     args = flags.parse_args(argv)
+    curves = ("n", "rows", "problems", "max-new-tokens", "model")
+    write_figures(args.json, along_curve(args, curves, measure))
+    return 0
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Check that the sides agree, then time them."""
     place = set_up(args.device, args.threads)
     decoding: dict[str, Any] = {"n": args.n, "temperature": 0.9, "top_p": 0.95, "seed": 0}
     decoding["max_new_tokens"] = args.max_new_tokens
@@ -162,22 +173,12 @@ def main(argv: list[str] | None = None) -> int:
     us = Side(f"mathref, {args.rows} rows", ours, common | {"rows": args.rows})
     peers = [Side(f"transformers, {r} rows", theirs, common | {"rows": r}) for r in args.peer_rows]
     interleave([us, *peers], args.rounds)
-    ceiling = matmul_flops(args.dtype, place) / flops_per_token(str(args.model))
+    ceiling = matmul_flops(args.dtype, place) / (2 * sum(product_weights(str(args.model))))
     print(
         f"{place.type}, {args.dtype}, {args.problems} problems, n = {decoding['n']}; "
         f"matrix products allow {ceiling:,.0f} tokens/s"
     )
-    write_figures(args.json, {"ceiling": ceiling, **compare_each(us, peers, ceiling=ceiling)})
-    return 0
-
-
-def flops_per_token(model: str) -> float:
-    """2 FLOP for each weight that a token is multiplied with; the embedding counts as the head."""
-    from mathref.weights import load_model
-
-    network = load_model(model)
-    n = sum(p.numel() for name, p in network.named_parameters() if p.dim() == 2)
-    return 2.0 * (n if network.config.tie_embeddings else n - network.embedding.weight.numel())
+    return {"ceiling": ceiling, **compare_each(us, peers, ceiling=ceiling)}
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ which says something else each time, the hard case for us. With `--sampled` they
 (sample.py): what a generator writes begins alike, and may repeat.
 
     python bench/scoring.py --model runs/smollm2 --data gsm8k_train.jsonl.gz [--candidates 64] [--problems 2]
+    python bench/scoring.py --model runs/smollm2 --data gsm8k_train.jsonl.gz --curve candidates 4 16 64
     python bench/scoring.py --model runs/smollm2 --sampled --data samples/smollm2-gsm8k_test-n64-t0.9.jsonl
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 from pathlib import Path
@@ -25,32 +27,41 @@ from pairing import (  # noqa: E402
     ROUNDING,
     Side,
     Work,
+    along_curve,
     compare_each,
     interleave,
     parser,
     require_agreement,
     set_up,
     shared_options,
+    to_length,
     write_figures,
 )  # fmt: skip
 
 from mathref.runs import run_command  # noqa: E402
 
 
-def candidates_of(data: str, sampled: bool, problems: int, n: int) -> list[tuple[str, list[str]]]:
-    """The first problems of a file, each with its first n samples, or with n solutions of others (seeded)."""
+def candidates_of(
+    data: str, sampled: bool, problems: int, n: int, length: int = 0
+) -> list[tuple[str, list[str]]]:
+    """The first problems of a file, each with its first n samples, or with n solutions of others (seeded).
+
+    With `length` every candidate is repeated and cut to that many characters.
+    """
     from mathref.data import load_problems, read_samples
 
     if sampled:
         found = read_samples(data)[1][:problems]
-        return [(p.problem, [sample.text for sample in p.samples][:n]) for p in found]
+        return [(p.problem, [to_length(sample.text, length) for sample in p.samples][:n]) for p in found]
     solved = [p for p in load_problems(data).problems if p.solution]
     texts = sorted({p.solution or "" for p in solved[problems:]})
     rng = random.Random(0)
-    return [(p.problem, rng.sample(texts, n)) for p in solved[:problems]]
+    return [
+        (p.problem, [to_length(text, length) for text in rng.sample(texts, n)]) for p in solved[:problems]
+    ]
 
 
-def ours(*, model: str, data: str, candidates: tuple[bool, int, int], dtype: str, device: str,
+def ours(*, model: str, data: str, candidates: tuple[bool, int, int, int], dtype: str, device: str,
          threads: int) -> Work:  # fmt: skip
     """mathref.evaluator, problem by problem."""
     import torch
@@ -70,8 +81,8 @@ def ours(*, model: str, data: str, candidates: tuple[bool, int, int], dtype: str
     return work
 
 
-def theirs(*, model: str, data: str, candidates: tuple[bool, int, int], rows: int, dtype: str, device: str,
-           threads: int) -> Work:  # fmt: skip
+def theirs(*, model: str, data: str, candidates: tuple[bool, int, int, int], rows: int, dtype: str,
+           device: str, threads: int) -> Work:  # fmt: skip
     """transformers, `rows` templates at a time."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -109,9 +120,20 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument("--candidates", type=int, default=64, help="of each problem")
     flags.add_argument("--problems", type=int, default=2, help="the first of the file")
     flags.add_argument("--sampled", action="store_true", help="--data is a samples file: score those")
+    flags.add_argument(
+        "--length", type=int, default=0, help="characters that candidates are repeated and cut to"
+    )
     flags.add_argument("--peer-rows", type=int, nargs="+", default=[8, 32], help="the peer's batch sizes")
     args = flags.parse_args(argv)
-    common = shared_options(args) | {"candidates": (args.sampled, args.problems, args.candidates)}
+    write_figures(args.json, along_curve(args, ("candidates", "problems", "length", "model"), measure))
+    return 0
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the sides, and check on the round that does not count that they agree."""
+    common = shared_options(args) | {
+        "candidates": (args.sampled, args.problems, args.candidates, args.length)
+    }
     us = Side("mathref", ours, common)
     peers = [Side(f"transformers, {rows} rows", theirs, common | {"rows": rows}) for rows in args.peer_rows]
     interleave([us, *peers], args.rounds)
@@ -122,8 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     require_agreement("log-odds of the same candidates", difference, ROUNDING[args.dtype])
     print(f"{common['device']}, {args.dtype}, {args.problems} problems, {args.candidates} candidates each")
-    write_figures(args.json, compare_each(us, peers, unit="candidates/s"))
-    return 0
+    return compare_each(us, peers, unit="candidates/s")
 
 
 if __name__ == "__main__":

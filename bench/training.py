@@ -5,12 +5,17 @@ Choices: the peer pads a step's examples to one batch, marks prompt and padding 
 the model with labels, as its own trainer does; both take the same examples in the same order, clip gradients
 and use the same optimiser. Counted are target tokens: what a step is for. The loss of the very
 first step, in the round that does not count, has to agree; its gradient norm is printed beside it.
+The share of the ceiling counts 6 FLOP (2 forward, 4 for the gradients) for each weight of the layers' matrix
+products and each token of the examples, and for each weight of the head and each target. Padding, the head
+elsewhere, attention's own products and what is computed twice do not count.
 
     python bench/training.py --model runs/smollm2 --data gsm8k_train.jsonl.gz [--batch-size 8] [--steps 2]
+    python bench/training.py --model runs/smollm2 --data gsm8k_train.jsonl.gz --curve batch-size 2 8 32
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,12 +25,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from pairing import (  # noqa: E402
     Side,
     Work,
+    along_curve,
     compare,
     interleave,
+    matmul_flops,
     parser,
+    product_weights,
     require_agreement,
     set_up,
     shared_options,
+    to_length,
     write_figures,
 )  # fmt: skip
 
@@ -34,19 +43,25 @@ from mathref.runs import run_command  # noqa: E402
 LR = 1e-5
 
 
-def examples_of(model: str, data: str, n: int) -> list[Any]:
-    """The first n solved problems of a file as prompt and target ids."""
-    from mathref.batches import encode_example
+def examples_of(model: str, data: str, n: int, length: int) -> list[Any]:
+    """The first n solved problems of a file as prompt and target ids.
+
+    With `length` each one is repeated and cut to that many tokens, the second half at least its target.
+    """
+    from mathref.batches import Example, encode_example
     from mathref.data import load_problems
     from mathref.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(Path(model))
     solved = [p for p in load_problems(data).problems if p.solution][:n]
-    return [encode_example(tokenizer, p.problem, p.solution or "") for p in solved]
+    found = [encode_example(tokenizer, p.problem, p.solution or "") for p in solved]
+    if not length:
+        return found
+    return [Example(to_length(list(e.ids), length), min(e.n_prompt, length // 2)) for e in found]
 
 
-def ours(*, model: str, data: str, batch_size: int, steps: int, tokens_per_batch: int, dtype: str,
-         device: str, threads: int) -> Work:  # fmt: skip
+def ours(*, model: str, data: str, batch_size: int, steps: int, length: int, tokens_per_batch: int,
+         dtype: str, device: str, threads: int) -> Work:  # fmt: skip
     """mathref.trainer's step."""
     import torch
 
@@ -58,7 +73,7 @@ def ours(*, model: str, data: str, batch_size: int, steps: int, tokens_per_batch
         steps=1, batch_size=batch_size, lr=LR, dtype=getattr(torch, dtype), tokens_per_batch=tokens_per_batch
     )
     optimizer, objective = make_optimizer(network, config), SolutionLikelihood()
-    examples = examples_of(model, data, batch_size * steps)
+    examples = examples_of(model, data, batch_size * steps, length)
 
     def work() -> dict[str, Any]:
         log = []
@@ -71,7 +86,7 @@ def ours(*, model: str, data: str, batch_size: int, steps: int, tokens_per_batch
     return work
 
 
-def theirs(*, model: str, data: str, batch_size: int, steps: int, dtype: str, device: str,
+def theirs(*, model: str, data: str, batch_size: int, steps: int, length: int, dtype: str, device: str,
            threads: int) -> Work:  # fmt: skip
     """One padded batch a step through transformers."""
     import torch
@@ -82,7 +97,7 @@ def theirs(*, model: str, data: str, batch_size: int, steps: int, dtype: str, de
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
-    examples = examples_of(model, data, batch_size * steps)
+    examples = examples_of(model, data, batch_size * steps, length)
 
     def work() -> dict[str, Any]:
         log = []
@@ -114,20 +129,40 @@ def main(argv: list[str] | None = None) -> int:
     flags.add_argument("--batch-size", type=int, default=8, help="examples a step")
     flags.add_argument("--steps", type=int, default=2, help="a round")
     flags.add_argument("--tokens-per-batch", type=int, default=1024, help="of our micro-batches")
+    flags.add_argument("--length", type=int, default=0, help="tokens that examples are repeated and cut to")
     args = flags.parse_args(argv)
-    common = shared_options(args) | {"batch_size": args.batch_size, "steps": args.steps}
+    curves = ("batch-size", "length", "tokens-per-batch", "model")
+    write_figures(args.json, along_curve(args, curves, measure))
+    return 0
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Time the sides, and check on the round that does not count that they agree."""
+    common = shared_options(args)
+    common |= {"batch_size": args.batch_size, "steps": args.steps, "length": args.length}
     us = Side("mathref", ours, common | {"tokens_per_batch": args.tokens_per_batch})
     peer = Side("transformers", theirs, common)
     interleave([us, peer], args.rounds)
     (loss, norm), (loss_2, norm_2) = us.rounds[0]["log"][0], peer.rounds[0]["log"][0]
     print(f"first step: loss {loss:.5f} and {loss_2:.5f}, gradient norm {norm:.4f} and {norm_2:.4f}")
     require_agreement("relative, loss", abs(loss - loss_2) / loss, 0.02)
+    examples = examples_of(common["model"], common["data"], args.batch_size * args.steps, args.length)
+    ceiling = matmul_flops(args.dtype, set_up(args.device, args.threads)) / flops_per_target(
+        common["model"], examples
+    )
     print(
         f"{common['device']}, {args.dtype}, {args.steps} steps of {args.batch_size} examples a round; "
-        "target tokens"
+        f"target tokens; matrix products allow {ceiling:,.0f} tokens/s"
     )
-    write_figures(args.json, {"loss": [loss, loss_2], "norm": [norm, norm_2], **compare(us, peer)})
-    return 0
+    agreed = {"loss": [loss, loss_2], "norm": [norm, norm_2], "ceiling": ceiling}
+    return agreed | compare(us, peer, ceiling=ceiling)
+
+
+def flops_per_target(model: str, examples: list[Any]) -> float:
+    """FLOP that the matrix products of a step need, over its targets (see above)."""
+    layers, head = product_weights(model)
+    targets = sum(len(e.ids) - e.n_prompt for e in examples)
+    return 6 * (layers * sum(len(e.ids) for e in examples) / targets + head)
 
 
 if __name__ == "__main__":

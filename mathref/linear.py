@@ -23,7 +23,8 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if not is_slow or x.shape[:-1].numel() < FEW_ROWS:
         return F.linear(x, weight, bias)
     wide = x.float()
-    pieces = [F.linear(wide, piece.float()) for piece in weight.split(PIECE)]
+    with torch.autocast("cpu", enabled=False):  # which would narrow them again
+        pieces = [F.linear(wide, piece.float()) for piece in weight.split(PIECE)]
     y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)  # (..., n_out)
     return (y if bias is None else y + bias.float()).to(x.dtype)
 

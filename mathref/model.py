@@ -129,22 +129,12 @@ class Attention(nn.Module):
             return capped_attention(q, k, v, visible, scale=scale, cap=config.attention_softcap)
         if q.shape[2] == 1:
             # The query heads that share a key head stand in for query positions: no key is copied for them.
-            y = F.scaled_dot_product_attention(
-                q.reshape(len(q), config.n_kv_head, -1, config.head_dim),  # (B, G, H/G, D)
-                k,
-                v,
-                attn_mask=visible,
-                scale=self.scale,
-            )
+            grouped = q.reshape(len(q), config.n_kv_head, -1, config.head_dim)  # (B, G, H/G, D)
+            y = F.scaled_dot_product_attention(grouped, k, v, attn_mask=visible, scale=self.scale)
             return y.reshape(q.shape)
+        causal, gqa = visible is None, config.n_kv_head != config.n_head
         return F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=visible,
-            is_causal=visible is None,
-            scale=self.scale,
-            enable_gqa=config.n_kv_head != config.n_head,
+            q, k, v, attn_mask=visible, is_causal=causal, scale=self.scale, enable_gqa=gqa
         )
 
 
@@ -160,9 +150,17 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, T, C) -> (B, T, C)."""
-        gate = self.gate(x)  # (B, T, n_inner)
+        gate, up = self.gate(x), self.up(x)  # (B, T, n_inner) each
+        if not torch.is_grad_enabled():
+            return self._finish(gate, up)
+        # Of the four arrays of this width only these two are kept: the product with `out` is not done again,
+        # since checkpointing stops as soon as it has what the gradient needs.
+        return checkpoint(self._finish, gate, up, use_reentrant=False, preserve_rng_state=False)
+
+    def _finish(self, gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """gate and up (B, T, n_inner) -> (B, T, C)."""
         gate = F.silu(gate) if self.config.activation == "silu" else F.gelu(gate, approximate="tanh")
-        return self.out(gate * self.up(x))
+        return self.out(gate * up)
 
 
 class Block(nn.Module):

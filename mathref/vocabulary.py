@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from mathref.linear import linear
 from mathref.losses import mle_loss
 from mathref.model import Transformer
 
@@ -65,7 +66,7 @@ def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
 
 def _logits(hidden: torch.Tensor, weight: torch.Tensor, cap: float | None) -> torch.Tensor:
     """hidden (m, C) -> logits (m, V) in float32."""
-    logits = F.linear(hidden, weight).float()
+    logits = linear(hidden, weight).float()
     return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
@@ -100,11 +101,11 @@ def _gradients(
             by_logits.mul_(slope)
         by_logits = by_logits.to(hidden.dtype)
         if by_hidden is not None:
-            by_hidden[run] = by_logits @ weight
+            by_hidden[run] = linear(by_logits, weight.t())
         if by_weight is not None and weight.dtype == torch.float32:
             by_weight.addmm_(by_logits.t(), hidden[run])
         elif by_weight is not None:  # chunks are added up in float32, whatever the products' type
-            by_weight += by_logits.t() @ hidden[run]
+            by_weight += linear(by_logits.t(), hidden[run].t())
     return logprobs, by_hidden, by_weight
 
 

@@ -129,6 +129,54 @@ def test_all_rungs_of_a_ladder_agree(what, folder, data, in_this_process, monkey
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize(
+    ("name", "curve"),
+    [
+        ("training", ["length", "24", "40"]),
+        ("scoring", ["candidates", "2", "3"]),
+        ("sampling", ["n", "1", "2"]),
+    ],
+)
+def test_a_curve_measures_each_value(name, curve, folder, data, in_this_process, monkeypatch, capsys):
+    """And the work grows with it: so many units a round."""
+    pairing, units = sys.modules["pairing"], []
+    one_round = pairing.Side.round
+
+    def counted(side: Any) -> None:
+        one_round(side)
+        units.append(side.rounds[-1]["units"])
+
+    monkeypatch.setattr(pairing.Side, "round", counted)
+    figures = run(name, folder, data, monkeypatch, "--curve", *curve)
+    assert figures["curve"] == curve[0] and list(figures["values"]) == curve[1:]
+    assert sum(units[: len(units) // 2]) < sum(units[len(units) // 2 :])
+    table = capsys.readouterr().out.split(f"{curve[0]}: rate and peak memory")[1].splitlines()[1:]
+    assert [line.split()[0] for line in table] == curve[1:] and all("ratio" in line for line in table)
+
+
+def test_what_is_no_curve_is_refused(folder, data, monkeypatch):
+    for curve, message in [
+        (["dtype", "float32"], "--curve dtype: expected one of batch-size, length"),
+        (["length"], "then one value or more"),
+        (["length", "long"], "--curve length long: expected values as --length takes"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            run("training", folder, data, monkeypatch, "--curve", *curve)
+
+
+def test_training_flops_by_hand(folder, monkeypatch):
+    """Two layers of two 32 x 32, two 16 x 32 and three 48 x 32; the head on targets alone."""
+    training = load("training", monkeypatch)
+    from mathref.batches import Example
+    from mathref.weights import load_model
+
+    layers, vocabulary = 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32), load_model(folder).config.vocab_size
+    examples = [Example(list(range(10)), 7), Example(list(range(6)), 5)]  # 16 tokens, 4 of them targets
+    found = training.flops_per_target(str(folder), examples)
+    assert found == pytest.approx(6 * (layers * 16 + vocabulary * 32 * 4) / 4)
+
+
+@pytest.mark.parity
 def test_samples_of_a_generator_are_candidates_too(folder, data, in_this_process, monkeypatch, capsys):
     """Equal texts count: a plain scorer reads each of them."""
     samples = [Sample(text=text, answer=None, correct=False) for text in (TEXTS[3], TEXTS[4], TEXTS[3], "no")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mathref import linear as module
 from mathref.linear import Linear, linear
@@ -46,3 +47,25 @@ def test_other_types_and_single_rows_are_left_as_they_are(emulated):
     assert torch.equal(linear(x, weight), F.linear(x, weight))
     half, half_weight = x[:2].bfloat16(), weight.bfloat16()
     assert torch.equal(linear(half, half_weight), F.linear(half, half_weight))
+
+
+def test_autocast_does_not_narrow_them_again(emulated):
+    """Under autocast the widened numbers became bfloat16 once more, and the emulated product was done."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(6, 40).bfloat16(), torch.randn(13, 40).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16), Types() as types:
+        linear(x, weight)
+    assert types.products == {torch.float32}
+
+
+class Types(TorchDispatchMode):
+    """The types of the numbers that are multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            self.products |= {arg.dtype for arg in args}
+        return function(*args, **(kwargs or {}))

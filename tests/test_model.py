@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from mathref.model import KVCache, ModelConfig, Transformer
+from mathref.model import GatedMLP, KVCache, ModelConfig, Transformer
 
 SMALL = dict(
     vocab_size=61, n_layer=2, n_head=4, n_kv_head=2, head_dim=6, n_embd=20, n_inner=28, max_seq_len=48
@@ -295,3 +296,35 @@ def test_a_full_cache_and_left_padding_with_a_cache_are_refused() -> None:
     with pytest.raises(ValueError, match="on the right"):
         fresh = KVCache(model.config, 1, 6, device="cpu", dtype=torch.float32)
         model(random_tokens(1, 2), mask=torch.tensor([[False, True]]), kv_cache=fresh)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+def test_the_feed_forward_part_keeps_two_wide_arrays_and_repeats_no_product(activation):
+    """Gradients are those of the formula; each product is done once forward and twice for its gradients."""
+    config = ModelConfig(**SMALL, activation=activation)
+    torch.manual_seed(0)
+    part, x = GatedMLP(config), torch.randn(1, 7, config.n_embd, requires_grad=True)
+    kept = set()
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.shape == (1, 7, config.n_inner):
+            kept.add(tensor.data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = part(x)
+    assert len(kept) == 2
+    with FlopCounterMode(display=False) as backward:
+        y.sin().sum().backward()
+    assert backward.get_total_flops() == 2 * 3 * 2 * 7 * config.n_embd * config.n_inner
+    found = [p.grad for p in part.parameters()] + [x.grad]
+
+    weights = [p.detach().double().requires_grad_() for p in (part.gate.weight, part.up.weight)]
+    out, z = part.out.weight.detach().double().requires_grad_(), x.detach().double().requires_grad_()
+    gate, up = (z @ weight.T for weight in weights)
+    slope = torch.sigmoid(gate) if activation == "silu" else 0.5 * (
+        1 + torch.tanh(math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3))
+    )  # fmt: skip
+    ((gate * slope * up) @ out.T).sin().sum().backward()
+    for mine, exact in zip(found, [*weights, out, z], strict=True):
+        torch.testing.assert_close(mine.double(), exact.grad, rtol=1e-4, atol=1e-6)
