@@ -1,5 +1,11 @@
-"""The commands as a user types them: the whole path on the built-in problems, and what bad input gets."""
+"""The commands as a user types them: the whole path on the built-in problems, and what bad input gets.
 
+The path is walked by processes, as users do; the rest in this process, through what a script's guard calls.
+"""
+
+import contextlib
+import importlib
+import io
 import json
 import os
 import subprocess
@@ -8,34 +14,52 @@ from pathlib import Path
 
 import pytest
 
+from mathref.runs import run_command
+
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def command(line, *more, cwd=ROOT):
+def process(line, *more):
+    """Run a command as a process of its own and return its stdout; it has to succeed."""
     script, *rest = line.split()
-    return subprocess.run(
+    result = subprocess.run(
         [sys.executable, str(ROOT / script), *rest, *map(str, more)],
-        cwd=cwd,
+        cwd=ROOT,
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=300,
     )
-
-
-def succeed(line, *more):
-    result = command(line, *more)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
+def command(line, *more):
+    """The same in this process, without another import of torch: (exit status, stdout, stderr)."""
+    script, *rest = line.split()
+    main = importlib.import_module(script.removesuffix(".py")).main
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = run_command(main, [*rest, *map(str, more)])
+        except SystemExit as ended:  # argparse's own
+            status = ended.code
+    return status, out.getvalue(), err.getvalue()
+
+
+def succeed(line, *more):
+    status, out, err = command(line, *more)
+    assert status == 0, err
+    return out
+
+
 def refused(line, *more):
     """The one line on stderr of a command that ends with status 2."""
-    result = command(line, *more)
-    assert result.returncode == 2, (result.returncode, result.stderr)
-    lines = [text for text in result.stderr.splitlines() if "error:" in text]
-    assert "Traceback" not in result.stderr and len(lines) == 1, result.stderr
+    status, _, err = command(line, *more)
+    assert status == 2, (status, err)
+    lines = [text for text in err.splitlines() if "error:" in text]
+    assert "Traceback" not in err and len(lines) == 1, err
     return lines[0]
 
 
@@ -43,7 +67,7 @@ def refused(line, *more):
 def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "ssft"
     flags = "--steps 3 --batch-size 8 --eval-every 2 --n-greedy 4 --n-validation 8 --max-new-tokens 40"
-    printed = succeed(f"train.py --stage ssft {flags}", "--out", folder)
+    printed = process(f"train.py --stage ssft {flags}", "--out", folder)
     assert f"wrote {folder}" in printed and "next: python sample.py" in printed
     return folder
 
@@ -55,9 +79,9 @@ def test_fine_tune_sample_evaluate(run_folder, tmp_path):
     run = json.loads((run_folder / "run.json").read_text())
     assert run["settings"]["seed"] == 0 and run["packages"]["torch"] and run["settings"]["data_digest"]
     samples, greedy, table = tmp_path / "samples.jsonl", tmp_path / "greedy.jsonl", tmp_path / "table.json"
-    succeed("sample.py --limit 3 --n 4 --max-new-tokens 60", "--model", run_folder, "--out", samples)
+    process("sample.py --limit 3 --n 4 --max-new-tokens 60", "--model", run_folder, "--out", samples)
     succeed("sample.py --limit 3 --greedy --max-new-tokens 60", "--model", run_folder, "--out", greedy)
-    printed = succeed("evaluate.py", samples, greedy, "--json", table)
+    printed = process("evaluate.py", samples, greedy, "--json", table)
     assert "pass@1" in printed.lower() and "maj1@4" in printed.lower()
     assert json.loads(table.read_text())
     before = samples.read_bytes()
@@ -153,8 +177,7 @@ def test_bad_checkpoints_are_one_line(run_folder, tmp_path):
 
 
 def test_unknown_values_and_missing_models_are_refused(tmp_path):
-    assert "invalid choice" in command("train.py --stage nonsense").stderr
-    assert command("train.py --stage nonsense").returncode == 2
+    assert "invalid choice" in refused("train.py --stage nonsense")
     assert "tiny or small" in refused("train.py --stage ssft --model nowhere", "--out", tmp_path / "out")
     unknown = refused("train.py --stage ssft --exclude-families gcd,gdc", "--out", tmp_path / "out")
     assert "unknown family 'gdc', expected some of linear" in unknown
@@ -164,8 +187,12 @@ def test_unknown_values_and_missing_models_are_refused(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_status_1(tmp_path):
-    """A file size limit stands in for a full disk: the write fails, and nothing half-written has a name."""
+    """A file size limit stands in for a full disk: the write fails, and nothing half-written has a name.
+
+    The script itself; the default run has the same of all four commands, forked, in test_crash.py.
+    """
     limit = "import resource, signal, sys, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); sys.argv = sys.argv[1:];"
     limit += "runpy.run_path(sys.argv[0], run_name='__main__')"
