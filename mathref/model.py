@@ -27,6 +27,7 @@ from mathref.linear import Linear, linear
 from mathref.prefix_tree import Group, PrefixTree, attend_by_text
 from mathref.rope import RopeScaling, angles, frequencies, rotate
 
+WIDE = 2**20  # entries; keeping smaller arrays for the gradient is faster than computing them again
 # What each token attends to: (B or 1, 1, T, S) bool, True = attended to; None = all before it; or, in a row
 # that holds a prefix tree, the tree's groups.
 Seen: TypeAlias = torch.Tensor | tuple[Group, ...] | None
@@ -151,7 +152,7 @@ class GatedMLP(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (B, T, C) -> (B, T, C)."""
         gate, up = self.gate(x), self.up(x)  # (B, T, n_inner) each
-        if not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() or gate.numel() < WIDE:
             return self._finish(gate, up)
         # Of the four arrays of this width only these two are kept: the product with `out` is not done again,
         # since checkpointing stops as soon as it has what the gradient needs.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mathref import model as model_module
 from mathref.model import GatedMLP, KVCache, ModelConfig, Transformer
 
 SMALL = dict(
@@ -299,8 +300,9 @@ def test_a_full_cache_and_left_padding_with_a_cache_are_refused() -> None:
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
-def test_the_feed_forward_part_keeps_two_wide_arrays_and_repeats_no_product(activation):
+def test_the_feed_forward_part_keeps_two_wide_arrays_and_repeats_no_product(activation, monkeypatch):
     """Gradients are those of the formula; each product is done once forward and twice for its gradients."""
+    monkeypatch.setattr(model_module, "WIDE", 0)
     config = ModelConfig(**SMALL, activation=activation)
     torch.manual_seed(0)
     part, x = GatedMLP(config), torch.randn(1, 7, config.n_embd, requires_grad=True)
