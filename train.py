@@ -245,7 +245,7 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     add("--log-every", type=int, default=10, help="steps between lines of metrics.jsonl")
     add("--seed", type=int, default=0, help="of the example order, the data cut, candidates and new weights")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of the matrix products")
+    add("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of matrix products")
 
 
 def _steps(text: str) -> list[int]:

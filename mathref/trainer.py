@@ -26,7 +26,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import torch
 from tqdm import tqdm
 
-from mathref import distributed, processes
+from mathref import distributed, linear, processes
 from mathref.batches import Batch, Example, my_batches, pack_batch, step_items
 from mathref.checkpoint import (
     CHECKPOINT,
@@ -266,8 +266,11 @@ def optimise_step(
 
 
 def autocast(device: torch.device, config: TrainConfig) -> Any:
-    """Matrix products in `config.dtype`, everything delicate in float32; nothing to do for float32."""
-    if config.dtype == torch.float32:
+    """Matrix products in `config.dtype`, everything delicate in float32; nothing to do for float32.
+
+    Nor on a CPU that emulates bfloat16 products (linear.py): those of float32 are faster there, and finer.
+    """
+    if config.dtype == torch.float32 or (device.type == "cpu" and linear.BFLOAT16_IS_EMULATED):
         return nullcontext()
     # Its cache would keep what fsdp gathers of every block.
     return torch.autocast(device.type, config.dtype, cache_enabled=config.parallel == "ddp")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mathref import vocabulary
+from mathref import linear, vocabulary
 from mathref.batches import Example
 from mathref.evaluator import verdict_words
 from mathref.model import ModelConfig, Transformer
@@ -159,7 +159,8 @@ def test_the_chunked_head_gives_the_gradient_of_the_plain_one(objective, make, m
 
 
 @each_objective
-def test_bfloat16_matrix_products_give_a_finite_loss_nearby(objective, make):
+def test_bfloat16_matrix_products_give_a_finite_loss_nearby(objective, make, monkeypatch):
+    monkeypatch.setattr(linear, "BFLOAT16_IS_EMULATED", False)
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
         model, config = new_model(), TrainConfig(steps=1, dtype=dtype)

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from mathref import vocabulary
+from mathref import linear, vocabulary
 from mathref.batches import (
     Example,
     drop_too_long,
@@ -31,6 +31,7 @@ from mathref.tokenizer import train_sentencepiece
 from mathref.trainer import (
     SolutionLikelihood,
     TrainConfig,
+    autocast,
     learning_rate,
     log_line,
     make_optimizer,
@@ -476,7 +477,8 @@ def test_nothing_to_train_on_and_impossible_settings_are_refused(tmp_path):
             TrainConfig(**{"steps": 1} | wrong)
 
 
-def test_bfloat16_keeps_float32_weights_and_comes_close():
+def test_bfloat16_keeps_float32_weights_and_comes_close(monkeypatch):
+    monkeypatch.setattr(linear, "BFLOAT16_IS_EMULATED", False)
     losses = []
     for dtype in (torch.float32, torch.bfloat16):
         model, config = new_model(), TrainConfig(steps=1, dtype=dtype)
@@ -486,4 +488,12 @@ def test_bfloat16_keeps_float32_weights_and_comes_close():
             )[0]
         )
         assert {p.dtype for p in model.parameters()} == {torch.float32}
-    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    assert losses[0] == pytest.approx(losses[1], rel=0.01) and losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_bfloat16_is_for_devices_that_multiply_it(monkeypatch, emulated):
+    monkeypatch.setattr(linear, "BFLOAT16_IS_EMULATED", emulated)
+    config = TrainConfig(steps=1, dtype=torch.bfloat16)
+    with autocast(torch.device("cpu"), config):
+        assert torch.is_autocast_enabled("cpu") is not emulated
