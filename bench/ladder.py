@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from pairing import (  # noqa: E402
+    ROUNDING,
     Side,
     Work,
     interleave,
@@ -39,6 +40,7 @@ from mathref.runs import run_command  # noqa: E402
 if TYPE_CHECKING:
     import torch
 
+    from mathref.decoding import SampleConfig
     from mathref.model import Transformer
     from mathref.tokenizer import Tokenizer
 
@@ -132,7 +134,7 @@ def sampling(*, rung: int, model: str, data: str, dtype: str, device: str, threa
 def plain_loop(
     next_logits: Callable[[torch.Tensor | None], torch.Tensor],
     uniforms: torch.Tensor,
-    config: Any,
+    config: SampleConfig,
     eos_ids: Sequence[int],
 ) -> list[list[int]]:
     """Draw until all rows have ended: uniforms (n, steps), `next_logits` takes the last tokens (n,)."""
@@ -219,9 +221,9 @@ def training(*, rung: int, model: str, data: str, dtype: str, device: str, threa
         """Summed -log p of the targets."""
         if rung >= 2:
             hidden, packed = predicting_states(network, batch)
-            return target_loss(network, hidden, packed.targets) if rung >= 3 else mle_loss(
-                network.head(hidden), packed.targets
-            )  # fmt: skip
+            if rung >= 3:
+                return target_loss(network, hidden, packed.targets)
+            return mle_loss(network.head(hidden), packed.targets)
         tokens, mask = padded([e.ids for e in batch], network.embedding.weight.device)  # (B, T)
         places = torch.arange(tokens.shape[1], device=tokens.device)
         prompts = torch.tensor([[e.n_prompt] for e in batch], device=tokens.device)
@@ -258,35 +260,35 @@ def scoring(*, rung: int, model: str, data: str, dtype: str, device: str, thread
     import torch
     from scoring import candidates_of
 
-    from mathref.evaluator import log_odds
-    from mathref.prompts import VERDICTS, evaluator_prompt
+    from mathref.evaluator import encode_candidate, encode_problem, log_odds, verdict_words
 
     network, tokenizer = load(model, dtype, device, threads)
     groups = candidates_of(data, False, problems, n)
-    bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    words = [tokenizer.encode(word) for word in VERDICTS]
+    words = verdict_words(tokenizer)
     if any(len(word) != 1 for word in words):
-        raise ValueError(f"the words {VERDICTS} have to be one token each for this benchmark")
+        raise ValueError(f"{model}: its words are {list(words)}, expected one token each")
+    (correct,), (incorrect,) = words
     place = network.embedding.weight.device
 
-    def last_logprobs(rows: Sequence[list[int]]) -> torch.Tensor:
+    def last_logprobs(rows: Sequence[Sequence[int]]) -> torch.Tensor:
         """log p (B, V) of what comes after each row."""
         tokens, mask = padded(rows, place)
         last = network.hidden(tokens, mask=mask)[torch.arange(len(rows)), mask.sum(dim=1) - 1]  # (B, C)
         return network.head(last).float().log_softmax(dim=-1)
 
     def plainly(problem: str, texts: list[str]) -> list[float]:
-        rows = [bos + tokenizer.encode(evaluator_prompt(problem, text)) for text in texts]
+        start = encode_problem(tokenizer, problem)
+        rows = [start + encode_candidate(tokenizer, text) for text in texts]
         if rung == 0:
 
-            def logprob(row: list[int], word: list[int]) -> float:
-                logits = network(torch.tensor([row + word], device=place))[0]  # (T, V)
-                return logits.float().log_softmax(dim=-1)[-2, word[0]].item()
+            def logprob(row: tuple[int, ...], word: int) -> float:
+                logits = network(torch.tensor([[*row, word]], device=place))[0]  # (T, V)
+                return logits.float().log_softmax(dim=-1)[-2, word].item()
 
-            return [logprob(row, words[0]) - logprob(row, words[1]) for row in rows]
+            return [logprob(row, correct) - logprob(row, incorrect) for row in rows]
         batches = [[row] for row in rows] if rung == 1 else [rows[i : i + 16] for i in range(0, n, 16)]
         found = torch.cat([last_logprobs(batch) for batch in batches])  # (n, V)
-        return (found[:, words[0][0]] - found[:, words[1][0]]).tolist()
+        return (found[:, correct] - found[:, incorrect]).tolist()
 
     @torch.inference_mode()
     def work() -> dict[str, Any]:
@@ -324,7 +326,7 @@ def main(argv: list[str] | None = None) -> int:
     setup, rungs, options, limit = {
         "sampling": (sampling, SAMPLING, sizes | {"max_new_tokens": args.max_new_tokens}, DIFFERENT),
         "training": (training, TRAINING, {"batch_size": args.batch_size}, 0.01),
-        "scoring": (scoring, SCORING, sizes, 0.01 if args.dtype == "float32" else 0.5),
+        "scoring": (scoring, SCORING, sizes, ROUNDING[args.dtype]),
     }[args.what]
     common = shared_options(args) | options
     sides = [Side(name, setup, common | {"rung": rung}) for rung, name in enumerate(rungs)]

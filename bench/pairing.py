@@ -227,10 +227,8 @@ def product_weights(model: str) -> tuple[int, int]:
     from mathref.weights import load_model
 
     network = load_model(model)
-    head = network.head_weight.numel()
-    return sum(
-        p.numel() for name, p in network.named_parameters() if name.startswith("blocks.") and p.dim() == 2
-    ), head
+    layers = sum(p.numel() for p in network.blocks.parameters() if p.dim() == 2)
+    return layers, network.head_weight.numel()
 
 
 def parser(doc: str) -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ import safetensors
 import torch
 
 from mathref import distributed
-from mathref.files import append_jsonl, atomic_write, drop_partial_line, read_jsonl
+from mathref.files import append_jsonl, atomic_write, drop_partial_line, first_of, read_jsonl
 from mathref.model import Transformer
 from mathref.weights import write_safetensors
 
@@ -104,9 +104,8 @@ def load_checkpoint(
     except ValueError as error:
         progress, problems = Progress(), [f"entry progress: {error}"]
     if problems := problems + list(_misfits(tensors, trained)):
-        more = f"; and {len(problems) - MAX_SHOWN} more" if len(problems) > MAX_SHOWN else ""
         raise ValueError(
-            f"{path}: not a whole checkpoint: {'; '.join(problems[:MAX_SHOWN])}{more}; put a whole copy of "
+            f"{path}: not a whole checkpoint: {first_of(problems, MAX_SHOWN)}; put a whole copy of "
             "the file in its place, or start again with another --out"
         )
     with torch.no_grad():

@@ -204,6 +204,12 @@ def leaving_out(skipped: list[str] | None) -> Iterator[None]:
         skipped.append(str(error))
 
 
+def first_of(problems: list[str], most: int) -> str:
+    """What is wrong with a file as part of one line: the first `most` problems, and how many more."""
+    more = [f"and {len(problems) - most} more"] if len(problems) > most else []
+    return "; ".join([*problems[:most], *more])
+
+
 def skipped_notes(skipped: list[str]) -> list[str]:
     """Lines for the user about what --skip-bad-lines left out: how many, and the first ten."""
     if not skipped:

@@ -27,7 +27,7 @@ from torch import nn
 from mathref import distributed, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.config import MAX_SIZE
-from mathref.files import atomic_write, read_json, write_json
+from mathref.files import atomic_write, first_of, read_json, write_json
 from mathref.model import Transformer
 
 FOLDER = "adapter"  # in a run folder
@@ -263,7 +263,7 @@ def merge_adapter(model: Transformer, folder: str | Path) -> Transformer:
             expected |= {a: (rank, layer.in_features), b: (layer.out_features, rank)}
     problems = list(_misfits(stored, expected, targets)) if stored else ["it is empty"]
     if problems:
-        shown = "; ".join(problems[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        shown = first_of(problems, 4)
         base, known = _named_base(Path(folder) / CONFIG)[0], f"{A} and {B} of {', '.join(TARGETS)}"
         raise ValueError(
             f"{source}: does not fit its base model {base!r} (base_model_name_or_path of {CONFIG}): {shown}; "

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 
 from mathref import distributed, lora, processes
 from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
-from mathref.files import atomic_write, checkpoint_file, digest_text, read_json, sha256, write_json
+from mathref.files import atomic_write, checkpoint_file, digest_text, first_of, read_json, sha256, write_json
 from mathref.model import ModelConfig, Transformer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -120,7 +120,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
         f"missing {key}" for key, (name, _) in wanted.items() if name not in found and key not in misfits
     ]
     if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if len(problems) > 8 else "")
+        shown = first_of(problems, 8)
         raise ValueError(f"{path}: weights do not fit config.json: {shown}")
     model.load_state_dict(found, strict=True, assign=True)
     return model.to(model.embedding.weight.dtype).requires_grad_(True).eval()

@@ -82,10 +82,15 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairing.Side, "stop", lambda side: None)
 
 
+def one_round(folder: Path, data: Path) -> list[str]:
+    """The flags that all benchmarks get here."""
+    return ["--model", str(folder), "--data", str(data), "--device", "cpu", "--rounds", "1"]
+
+
 def run(name: str, folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, Any]:
     out = folder / f"{name}.json"
-    shared = ["--model", str(folder), "--data", str(data), "--device", "cpu", "--rounds", "1"]
-    assert load(name, monkeypatch).main([*shared, "--json", str(out), *SMALL[name], *flags]) == 0
+    line = [*one_round(folder, data), "--json", str(out), *SMALL[name], *flags]
+    assert load(name, monkeypatch).main(line) == 0
     return json.loads(out.read_text())
 
 
@@ -109,21 +114,9 @@ def test_both_sides_agree_and_figures_are_written(
 def test_all_rungs_of_a_ladder_agree(what, folder, data, in_this_process, monkeypatch, capsys):
     monkeypatch.setattr(choosing, "PREFIXES", choosing.PREFIXES)  # lower rungs change it
     out = folder / f"ladder-{what}.json"
-    flags = [
-        "--model",
-        str(folder),
-        "--data",
-        str(data),
-        "--device",
-        "cpu",
-        "--rounds",
-        "1",
-        "--json",
-        str(out),
-    ]
     sizes = ["--problems", "2", "--n", "3", "--max-new-tokens", "6", "--batch-size", "3"]
     ladder = load("ladder", monkeypatch)
-    assert ladder.main([what, *flags, *sizes]) == 0
+    assert ladder.main([what, *one_round(folder, data), "--json", str(out), *sizes]) == 0
     assert list(json.loads(out.read_text())) == list(getattr(ladder, what.upper()))
     assert f"rungs of {what}: largest difference" in capsys.readouterr().out
 
@@ -140,10 +133,10 @@ def test_all_rungs_of_a_ladder_agree(what, folder, data, in_this_process, monkey
 def test_a_curve_measures_each_value(name, curve, folder, data, in_this_process, monkeypatch, capsys):
     """And the work grows with it: so many units a round."""
     pairing, units = sys.modules["pairing"], []
-    one_round = pairing.Side.round
+    uncounted = pairing.Side.round
 
     def counted(side: Any) -> None:
-        one_round(side)
+        uncounted(side)
         units.append(side.rounds[-1]["units"])
 
     monkeypatch.setattr(pairing.Side, "round", counted)
@@ -198,19 +191,8 @@ def test_sides_that_compute_something_else_are_refused(folder, data, in_this_pro
         return lambda: {"units": 8, "odds": [[odds + 1 for odds in row] for row in work()["odds"]]}
 
     monkeypatch.setattr(scoring, "theirs", wrong)
-    flags = [
-        "--model",
-        str(folder),
-        "--data",
-        str(data),
-        "--device",
-        "cpu",
-        "--rounds",
-        "1",
-        *SMALL["scoring"],
-    ]
     with pytest.raises(ValueError, match="do not compute the same thing"):
-        scoring.main(flags)
+        scoring.main([*one_round(folder, data), *SMALL["scoring"]])
 
 
 @pytest.mark.slow
