@@ -1,9 +1,11 @@
-"""Matrix products with weights, in float32 where a CPU cannot multiply bfloat16 numbers.
+"""Matrix products with weights, in the form that a CPU is fast at.
 
 Paper: none.
-Choices [P]: x86 CPUs without AVX-512 emulate bfloat16 products, which take five times as long as those of
-float32 (docs/SPEED.md). There the weights stay in bfloat16 and are widened piece by piece; sums were kept in
-float32 before, so the result is the same up to the order of the summands. A few rows are faster as they are.
+Choices [P], measured in docs/SPEED.md; results are the same up to the order of the summands.
+Few rows, as in sampling: MKL uses the cores better if the weight stands on the left, x W^T = (W x^T)^T. Of a
+single row it makes no parallel work, so there the weight is handed over in parts.
+bfloat16: x86 CPUs without AVX-512 emulate its products, which take five times as long as those of float32.
+There the weights stay in bfloat16 and are widened piece by piece; sums were kept in float32 before.
 """
 
 from __future__ import annotations
@@ -12,21 +14,43 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+FEW_ROWS = 32 if torch.backends.mkl.is_available() else 0  # from 64 on both forms are equally fast
+PARTS = 8  # of the weight that a single row meets
 BFLOAT16_IS_EMULATED = torch.backends.cpu.get_cpu_capability() == "AVX2"
-FEW_ROWS = 4  # fewer are limited by reading the weights, of which bfloat16 has half the bytes
+PLAIN_ROWS = 3  # so few are limited by reading the weights, of which bfloat16 has half the bytes
 PIECE = 2048  # rows of a weight that are widened at a time: they stay in the processor's cache
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x (..., n_in), weight (n_out, n_in), bias (n_out,) -> (..., n_out), as `F.linear`."""
-    is_slow = BFLOAT16_IS_EMULATED and x.device.type == "cpu" and x.dtype == weight.dtype == torch.bfloat16
-    if not is_slow or x.shape[:-1].numel() < FEW_ROWS:
+    if x.device.type != "cpu":
+        return F.linear(x, weight, bias)
+    if x.dtype != torch.bfloat16:
+        return _product(x, weight, bias)
+    is_slow = BFLOAT16_IS_EMULATED and weight.dtype == torch.bfloat16
+    if not is_slow or x.shape[:-1].numel() <= PLAIN_ROWS:
         return F.linear(x, weight, bias)
     wide = x.float()
     with torch.autocast("cpu", enabled=False):  # which would narrow them again
-        pieces = [F.linear(wide, piece.float()) for piece in weight.split(PIECE)]
+        pieces = [_product(wide, piece.float(), None) for piece in weight.split(PIECE)]
     y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)  # (..., n_out)
     return (y if bias is None else y + bias.float()).to(x.dtype)
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Shapes as in `linear`."""
+    n_rows = x.shape[:-1].numel()
+    splits = len(weight) % PARTS == 0 and weight.is_contiguous()
+    if not 0 < n_rows <= FEW_ROWS or (n_rows == 1 and not splits):
+        return F.linear(x, weight, bias)
+    columns = x.reshape(n_rows, -1).t()  # (n_in, R)
+    if n_rows == 1:
+        parts = weight.view(PARTS, -1, len(columns))  # (PARTS, n_out / PARTS, n_in)
+        y = torch.bmm(parts, columns.expand(PARTS, -1, -1))  # (PARTS, n_out / PARTS, 1)
+    else:
+        y = (weight @ columns).t().contiguous()  # (R, n_out)
+    y = y.view(*x.shape[:-1], len(weight))
+    return y if bias is None else y + bias
 
 
 class Linear(nn.Linear):

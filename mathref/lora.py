@@ -21,13 +21,13 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from mathref import distributed, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.config import MAX_SIZE
 from mathref.files import atomic_write, first_of, read_json, write_json
+from mathref.linear import linear
 from mathref.model import Transformer
 
 FOLDER = "adapter"  # in a run folder
@@ -78,19 +78,19 @@ def merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) 
 class LoRALinear(nn.Module):
     """A linear layer whose own weight and bias are frozen, with a trainable addition of rank r."""
 
-    def __init__(self, linear: nn.Linear, config: LoRAConfig, generator: torch.Generator) -> None:
+    def __init__(self, layer: nn.Linear, config: LoRAConfig, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias  # under the names that they had
+        self.weight, self.bias = layer.weight, layer.bias  # under the names that they had
         self.scale = config.alpha / config.rank
-        a = torch.empty(config.rank, linear.in_features)
+        a = torch.empty(config.rank, layer.in_features)
         nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)  # uniform within 1 / sqrt(in)
-        self.lora_A = nn.Parameter(a.to(linear.weight))  # (r, in)
-        self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, config.rank))  # (out, r)
+        self.lora_A = nn.Parameter(a.to(layer.weight))  # (r, in)
+        self.lora_B = nn.Parameter(layer.weight.new_zeros(layer.out_features, config.rank))  # (out, r)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (..., in) -> (..., out)."""
-        added = F.linear(F.linear(x, self.lora_A), self.lora_B)
-        return F.linear(x, self.weight, self.bias) + self.scale * added
+        added = linear(linear(x, self.lora_A), self.lora_B)
+        return linear(x, self.weight, self.bias) + self.scale * added
 
     @torch.no_grad()
     def merged(self) -> torch.Tensor:

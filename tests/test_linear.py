@@ -1,4 +1,4 @@
-"""Products of bfloat16 in float32: the same numbers, rounded once."""
+"""Products in the form that is fast: the same numbers, those of bfloat16 rounded once."""
 
 from __future__ import annotations
 
@@ -41,12 +41,35 @@ def test_gradients_are_those_of_the_plain_product(emulated):
         torch.testing.assert_close(mine, theirs.grad.float(), rtol=0.05, atol=0.05)
 
 
-def test_other_types_and_single_rows_are_left_as_they_are(emulated):
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 3, 32, 33, 100])
+@pytest.mark.parametrize("n_out", [24, 13, 1])  # a weight in parts, and two that are not split
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_however_many_rows_it_is_the_same_product(n_rows, n_out, with_bias):
     torch.manual_seed(0)
-    x, weight = torch.randn(6, 16), torch.randn(13, 16)
+    layer = Linear(40, n_out, bias=with_bias).double()
+    exact = torch.nn.Linear(40, n_out, bias=with_bias).double()
+    exact.load_state_dict(layer.state_dict())
+    x = torch.randn(n_rows, 1, 40, dtype=torch.float64, requires_grad=True)
+    same_x = x.detach().clone().requires_grad_()
+    found, expected = layer(x), exact(same_x)
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    found.sin().sum().backward()
+    expected.sin().sum().backward()
+    for mine, theirs in zip([x, *layer.parameters()], [same_x, *exact.parameters()], strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+
+
+def test_a_weight_that_is_the_transpose_of_another_is_taken():
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 40, dtype=torch.float64), torch.randn(40, 16, dtype=torch.float64)
+    torch.testing.assert_close(linear(x, weight.t()), x @ weight, rtol=1e-12, atol=1e-12)
+
+
+def test_very_few_rows_of_bfloat16_are_left_as_they_are(emulated):
+    torch.manual_seed(0)
+    x, weight = torch.randn(3, 16).bfloat16(), torch.randn(13, 16).bfloat16()
     assert torch.equal(linear(x, weight), F.linear(x, weight))
-    half, half_weight = x[:2].bfloat16(), weight.bfloat16()
-    assert torch.equal(linear(half, half_weight), F.linear(half, half_weight))
 
 
 def test_autocast_does_not_narrow_them_again(emulated):
