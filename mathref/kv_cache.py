@@ -35,7 +35,7 @@ class KVCache:
         self.k = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.v = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
-        self.longest = 0  # of `lengths`, kept on the host so that no step waits for the device
+        self.longest = 0  # of `lengths`, known on the host so that no decoding step waits for the device
         self.max_len = max_len
 
     def write(
@@ -48,10 +48,10 @@ class KVCache:
         B, end = len(positions), self.longest + positions.shape[1]
         return self.k[layer][:B, :, :end], self.v[layer][:B, :, :end]
 
-    def advance(self, counts: torch.Tensor | int, longest: int) -> None:
-        """Count the new real tokens of each row, once all layers have written them."""
+    def advance(self, counts: torch.Tensor | int) -> None:
+        """Count the new real tokens, of each row (B,) or of every row, once all layers have written them."""
         self.lengths += counts
-        self.longest = longest
+        self.longest = self.longest + counts if isinstance(counts, int) else int(self.lengths.max())
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""

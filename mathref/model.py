@@ -60,7 +60,7 @@ def capped_attention(
     B, H, T, D = q.shape
     G, S = k.shape[1:3]
     if visible is None:
-        visible = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()  # (T, S), and T = S
+        visible = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)  # (T, S)
     # The query heads that share a key head stand in a row: no key is copied for them.
     scores = q.reshape(B, G, H // G * T, D) @ k.transpose(2, 3) * scale  # (B, G, H/G * T, S)
     scores = cap * torch.tanh(scores.view(B, H, T, S).float() / cap)
@@ -253,9 +253,7 @@ class Transformer(nn.Module):
             else:
                 x = block(x, here, kv_cache, layer)
         if kv_cache is not None:
-            counts = tokens.shape[1] if mask is None else mask.sum(dim=1)  # (B,)
-            longest = kv_cache.longest + tokens.shape[1]
-            kv_cache.advance(counts, longest)
+            kv_cache.advance(tokens.shape[1] if mask is None else mask.sum(dim=1))
         return self.norm(x)
 
     def tree_layout(self, tree: PrefixTree) -> Layout:
@@ -275,9 +273,11 @@ class Transformer(nn.Module):
         T, device = tokens.shape[1], tokens.device
         if kv_cache is not None:
             positions = kv_cache.lengths[:, None] + torch.arange(T, device=device)  # (B, T)
-            # A row sees up to its own length: what lies behind, padding or another row's reach, is hidden.
             keys, slots = torch.arange(kv_cache.longest + T, device=device).unsqueeze(0), positions  # (1, S)
-            visible = keys.unsqueeze(1) <= positions.unsqueeze(2)  # (B, T, S)
+            # A row sees up to its own length: what lies behind, padding or another row's reach, is hidden.
+            # Rows that start together need no mask for that, and the next token of a single row sees all.
+            plain = kv_cache.longest == 0 or tokens.shape == (1, 1)
+            visible = None if plain else keys.unsqueeze(1) <= positions.unsqueeze(2)  # (B, T, S)
         elif mask is None:
             positions = keys = torch.arange(T, device=device).unsqueeze(0)  # (1, T)
             slots = visible = None

@@ -160,6 +160,20 @@ def test_rows_of_different_lengths_share_a_cache() -> None:
     assert cache.lengths.tolist() == [8, 13, 10]
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention_softcap": 5.0}, {"sliding_window": 4}], ids=["plain", "capped", "windowed"]
+)
+def test_a_single_row_goes_on_behind_its_padding(changes: dict) -> None:
+    """Its next tokens need no mask, so they must not reach the padding of its prompt."""
+    model, row = build(**changes), random_tokens(1, 9)
+    prompt = torch.cat((row[:, :3], torch.full((1, 4), 7)), dim=1)
+    cache = KVCache(model.config, 1, 12, device="cpu", dtype=torch.float32)
+    model(prompt, mask=torch.arange(7)[None] < 3, kv_cache=cache)
+    found = torch.cat([model(row[:, i : i + 1], kv_cache=cache) for i in range(3, 9)], dim=1)
+    torch.testing.assert_close(found, model(row)[:, 3:], rtol=1e-4, atol=1e-5)
+    assert cache.longest == 9
+
+
 def test_repeated_and_selected_rows_go_on_as_their_originals() -> None:
     model, prompt, more = build(), random_tokens(2, 5), random_tokens(6, 1, seed=3)
     cache = KVCache(model.config, 2, 16, device="cpu", dtype=torch.float32)
