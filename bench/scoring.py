@@ -19,7 +19,10 @@ import argparse
 import random
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -30,7 +33,9 @@ from pairing import (  # noqa: E402
     along_curve,
     compare_each,
     interleave,
+    matmul_flops,
     parser,
+    product_weights,
     require_agreement,
     set_up,
     shared_options,
@@ -61,6 +66,13 @@ def candidates_of(
     ]
 
 
+def token_counts(embedding: nn.Module) -> list[int]:
+    """A list that takes the number of tokens, padding included, of every call of a model's embedding."""
+    counts: list[int] = []
+    embedding.register_forward_pre_hook(lambda module, inputs: counts.append(inputs[0].numel()))
+    return counts
+
+
 def ours(*, model: str, data: str, candidates: tuple[bool, int, int, int], dtype: str, device: str,
          threads: int) -> Work:  # fmt: skip
     """mathref.evaluator, problem by problem."""
@@ -73,10 +85,12 @@ def ours(*, model: str, data: str, candidates: tuple[bool, int, int, int], dtype
     network = load_model(model, device=set_up(device, threads), dtype=getattr(torch, dtype))
     tokenizer = load_tokenizer(Path(model))
     groups = candidates_of(data, *candidates)
+    counts = token_counts(network.embedding)
 
     def work() -> dict[str, Any]:
+        counts.clear()
         odds = [log_odds(network, tokenizer, problem, texts) for problem, texts in groups]
-        return {"units": sum(map(len, odds)), "odds": odds}
+        return {"units": sum(map(len, odds)), "odds": odds, "tokens": sum(counts)}
 
     return work
 
@@ -98,9 +112,11 @@ def theirs(*, model: str, data: str, candidates: tuple[bool, int, int, int], row
         raise ValueError(f"{model}: its words for {VERDICTS} are {words}, expected one token each")
     (correct,), (incorrect,) = words
     groups = candidates_of(data, *candidates)
+    counts = token_counts(network.get_input_embeddings())
 
     @torch.inference_mode()
     def work() -> dict[str, Any]:
+        counts.clear()
         odds = []
         for problem, texts in groups:
             found: list[float] = []
@@ -110,7 +126,7 @@ def theirs(*, model: str, data: str, candidates: tuple[bool, int, int, int], row
                 last = network(**batch, logits_to_keep=1).logits[:, -1].float()  # (B, V)
                 found += (last[:, correct] - last[:, incorrect]).tolist()
             odds.append(found)
-        return {"units": sum(map(len, odds)), "odds": odds}
+        return {"units": sum(map(len, odds)), "odds": odds, "tokens": sum(counts)}
 
     return work
 
@@ -143,8 +159,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for a, b in zip(mine, others, strict=True)
     )
     require_agreement("log-odds of the same candidates", difference, ROUNDING[args.dtype])
-    print(f"{common['device']}, {args.dtype}, {args.problems} problems, {args.candidates} candidates each")
-    return compare_each(us, peers, unit="candidates/s")
+    tokens = {side.name: side.rounds[0]["tokens"] for side in (us, *peers)}
+    units, weights = us.rounds[0]["units"], product_weights(common["model"])[0]
+    flops = matmul_flops(args.dtype, set_up(args.device, args.threads))
+    ceiling = units * flops / (2 * weights * tokens[us.name])
+    print(
+        f"{common['device']}, {args.dtype}, {args.problems} problems, {args.candidates} candidates each; "
+        f"on our tokens matrix products allow {ceiling:.2f} candidates/s"
+    )
+    for side in peers:
+        times = tokens[side.name] / tokens[us.name]
+        print(f"tokens: {tokens[us.name]:,}; {side.name} {tokens[side.name]:,}, {times:.2f} times as many")
+    return {"tokens": tokens} | compare_each(us, peers, unit="candidates/s", ceiling=ceiling)
 
 
 if __name__ == "__main__":
