@@ -2,8 +2,9 @@
 
 Paper: none.
 Choices [P], measured in docs/SPEED.md; results are the same up to the order of the summands.
-Few rows, as in sampling: MKL uses the cores better if the weight stands on the left, x W^T = (W x^T)^T. Of a
-single row it makes no parallel work, so there the weight is handed over in parts.
+Few rows, as in sampling: MKL uses the cores better if the weight stands on the left, x W^T = (W x^T)^T, and
+the result of a large vocabulary, turned over in pieces, stays in the cache. Of a single row it makes no
+parallel work, so there the weight is handed over in parts.
 bfloat16: x86 CPUs without AVX-512 emulate its products, which take five times as long as those of float32.
 There the weights stay in bfloat16 and are widened piece by piece; sums were kept in float32 before.
 """
@@ -14,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-FEW_ROWS = 32 if torch.backends.mkl.is_available() else 0  # from 64 on both forms are equally fast
+FEW_ROWS = 32 if torch.backends.mkl.is_available() else 0  # from 64 on both forms are equally fast ...
+FEW_OF_A_VOCABULARY = 4 * FEW_ROWS  # ... and from 256 on with a weight of more than one piece
 PARTS = 8  # of the weight that a single row meets
 BFLOAT16_IS_EMULATED = torch.backends.cpu.get_cpu_capability() == "AVX2"
 PLAIN_ROWS = 3  # so few are limited by reading the weights, of which bfloat16 has half the bytes
-PIECE = 2048  # rows of a weight that are widened at a time: they stay in the processor's cache
+PIECE = 2048  # rows of a weight that are taken at a time: what is made of them stays in the processor's cache
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -40,15 +42,16 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Shapes as in `linear`."""
     n_rows = x.shape[:-1].numel()
+    limit = FEW_ROWS if len(weight) <= PIECE else FEW_OF_A_VOCABULARY
     splits = len(weight) % PARTS == 0 and weight.is_contiguous()
-    if not 0 < n_rows <= FEW_ROWS or (n_rows == 1 and not splits):
+    if not 0 < n_rows <= limit or (n_rows == 1 and not splits):
         return F.linear(x, weight, bias)
     columns = x.reshape(n_rows, -1).t()  # (n_in, R)
     if n_rows == 1:
         parts = weight.view(PARTS, -1, len(columns))  # (PARTS, n_out / PARTS, n_in)
         y = torch.bmm(parts, columns.expand(PARTS, -1, -1))  # (PARTS, n_out / PARTS, 1)
     else:
-        y = (weight @ columns).t().contiguous()  # (R, n_out)
+        y = torch.cat([(piece @ columns).t() for piece in weight.split(PIECE)], dim=1)  # (R, n_out)
     y = y.view(*x.shape[:-1], len(weight))
     return y if bias is None else y + bias
 

@@ -41,10 +41,12 @@ def test_gradients_are_those_of_the_plain_product(emulated):
         torch.testing.assert_close(mine, theirs.grad.float(), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("n_rows", [0, 1, 2, 3, 32, 33, 100])
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 3, 32, 33, 128, 129])
 @pytest.mark.parametrize("n_out", [24, 13, 1])  # a weight in parts, and two that are not split
+@pytest.mark.parametrize("piece", [2048, 10])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_however_many_rows_it_is_the_same_product(n_rows, n_out, with_bias):
+def test_however_many_rows_it_is_the_same_product(n_rows, n_out, with_bias, piece, monkeypatch):
+    monkeypatch.setattr(module, "PIECE", piece)
     torch.manual_seed(0)
     layer = Linear(40, n_out, bias=with_bias).double()
     exact = torch.nn.Linear(40, n_out, bias=with_bias).double()
