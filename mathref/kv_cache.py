@@ -19,7 +19,8 @@ class KVCache:
 
     Layer by layer `k` and `v` are (rows, G, max_len, D), of which the first B rows are in use; `lengths` (B,)
     counts the real tokens of a row. A row's new tokens are written behind its own old ones, so rows of
-    different lengths share a batch.
+    different lengths share a batch. What a row has behind its own tokens, up to the longest row, is hidden
+    from it but read, so numbers stand there; all else is memory that nobody has touched.
     """
 
     def __init__(
@@ -32,8 +33,8 @@ class KVCache:
         dtype: torch.dtype,
     ) -> None:
         shape = (batch_size, config.n_kv_head, max_len, config.head_dim)
-        self.k = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
-        self.v = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
+        self.k = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
+        self.v = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.longest = 0  # of `lengths`, known on the host so that no decoding step waits for the device
         self.max_len = max_len
@@ -42,10 +43,11 @@ class KVCache:
         self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store k, v (B, G, T, D) at `positions` (B, T); return both up to the longest row (B, G, S, D)."""
-        rows = torch.arange(len(positions), device=positions.device).unsqueeze(1)  # (B, 1)
-        self.k[layer][rows, :, positions] = k.transpose(1, 2).to(self.k[layer].dtype)  # (B, T, G, D)
-        self.v[layer][rows, :, positions] = v.transpose(1, 2).to(self.v[layer].dtype)
         B, end = len(positions), self.longest + positions.shape[1]
+        rows = torch.arange(B, device=positions.device).unsqueeze(1)  # (B, 1)
+        for cache, new in ((self.k[layer], k), (self.v[layer], v)):
+            cache[:B, :, self.longest : end] = 0  # where a shorter row has no token
+            cache[rows, :, positions] = new.transpose(1, 2).to(cache.dtype)  # (B, T, G, D)
         return self.k[layer][:B, :, :end], self.v[layer][:B, :, :end]
 
     def advance(self, counts: torch.Tensor | int) -> None:
@@ -55,7 +57,9 @@ class KVCache:
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""
-        self._move(rows, len(rows))
+        self._make_room(len(rows))
+        for tensor in (*self.k, *self.v):  # what is left behind them stays, and stays hidden
+            tensor[: len(rows), :, : self.longest] = tensor[rows, :, : self.longest]
         self.lengths = self.lengths[rows]
         self.longest = int(self.lengths.max()) if len(rows) else 0
 
@@ -74,28 +78,24 @@ class KVCache:
     def extend(self, other: KVCache) -> None:
         """Append the rows of `other`, a cache of the same model and the same max_len."""
         B, n = len(self.lengths), len(other.lengths)
-        if not B:
+        if not B and n > len(self.k[0]):
             self.k, self.v = other.k, other.v
             self.lengths, self.longest = other.lengths, other.longest
             return
         self._make_room(B + n)
+        longest = max(self.longest, other.longest)
         for own, new in zip((*self.k, *self.v), (*other.k, *other.v), strict=True):
+            own[:B, :, self.longest : longest] = 0
             own[B : B + n, :, : other.longest] = new[:n, :, : other.longest]
-        self.lengths = torch.cat((self.lengths, other.lengths))
-        self.longest = max(self.longest, other.longest)
+            own[B : B + n, :, other.longest : longest] = 0
+        self.lengths, self.longest = torch.cat((self.lengths, other.lengths)), longest
 
     def _make_room(self, rows: int) -> None:
-        room = len(self.k[0])
-        if rows > room:  # twice the room, so that a batch that grows is copied now and then only
-            self._move(torch.arange(len(self.lengths), device=self.lengths.device), max(rows, 2 * room))
-
-    def _move(self, rows: torch.Tensor, capacity: int) -> None:
-        """Put `rows` first in new tensors with room for `capacity` rows; only what is filled is copied."""
-        self.k, self.v = (
-            [self._moved(old, rows, capacity) for old in tensors] for tensors in (self.k, self.v)
-        )
-
-    def _moved(self, old: torch.Tensor, rows: torch.Tensor, capacity: int) -> torch.Tensor:
-        new = old.new_zeros(capacity, *old.shape[1:])
-        new[: len(rows), :, : self.longest] = old[rows, :, : self.longest]
-        return new
+        room, B = len(self.k[0]), len(self.lengths)
+        if rows <= room:
+            return
+        for tensors in (self.k, self.v):
+            for layer, old in enumerate(tensors):
+                # Twice the room, so that a batch that grows is copied now and then only.
+                tensors[layer] = old.new_empty(max(rows, 2 * room), *old.shape[1:])
+                tensors[layer][:B, :, : self.longest] = old[:B, :, : self.longest]

@@ -13,6 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mathref import model as model_module
 from mathref.model import GatedMLP, KVCache, ModelConfig, Transformer
 
+pytestmark = pytest.mark.usefixtures("poisoned_memory")  # the cache is not cleared
+
 SMALL = dict(
     vocab_size=61, n_layer=2, n_head=4, n_kv_head=2, head_dim=6, n_embd=20, n_inner=28, max_seq_len=48
 )

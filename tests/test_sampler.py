@@ -15,6 +15,8 @@ from mathref.choosing import PREFIXES, SampleConfig, choose, row_uniforms
 from mathref.model import KVCache, ModelConfig, Transformer
 from mathref.sampler import LEAVE_SHARE, Completion, sample
 
+pytestmark = pytest.mark.usefixtures("poisoned_memory")  # the cache is not cleared
+
 BOS, EOS, EOS2 = 1, 2, 3
 LETTERS = "abcdefghij :\n"
 
