@@ -2,11 +2,13 @@
 
 Paper: none.
 Choices: the commands are those of a user, in a process of their own, on the shipped tiny model and more work
-than the time is enough for; the clock starts with the first progress, the end is a SIGTERM. Every few seconds
-are read: resident memory, open files and the progress that lies on the disk. The first fifth is warm-up and
-counts for nothing. Neighbouring readings are alike, so the slope of memory is that of the means of ten equal
-stretches, by least squares, with Student's interval. Memory is flat if the whole interval is below 1% of it
-an hour, it grows if the whole interval is above; else the time was too short to tell. Needs Linux's /proc.
+than the time is enough for; training takes small batches, so more steps and more different lengths an hour.
+The clock starts with the first progress, the end is a SIGTERM. Every few seconds are read: resident memory,
+open files and the progress that lies on the disk. The first fifth is warm-up and counts for nothing.
+Neighbouring readings are alike, and a checkpoint that is being written is a spike, so the slope of memory is
+that of the medians of ten equal stretches, by least squares, with Student's interval. Memory is flat if the
+whole interval is below 1% of it an hour, it grows if the whole interval is above; else the time was too short
+to tell. Needs Linux's /proc.
 
     python bench/soak.py train --minutes 60 --plot soak-train.png
     python bench/soak.py sample --minutes 60 --plot soak-sample.png
@@ -54,6 +56,7 @@ def command_of(what: str, folder: Path) -> tuple[list[str], Path]:
     """The command line, and the file that grows with its progress."""
     if what == "train":
         flags = ["--stage", "ssft", "--model", "tiny", "--steps", "1000000", "--log-every", "1"]
+        flags += ["--batch-size", "8", "--save-every", "200"]
         flags += ["--out", str(folder / "run")]
         return ["train.py", *flags], folder / "run" / "metrics.jsonl"
     flags = ["--model", "tiny", "--split", "train", "--n", "64", "--out", str(folder / "samples.jsonl")]
@@ -115,11 +118,11 @@ def settled(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def slope(readings: Sequence[Reading]) -> tuple[float, float]:
-    """MB an hour, and half the width of its 95% interval, from the means of equal stretches of readings."""
+    """MB an hour, and half the width of its 95% interval, from the medians of equal stretches of readings."""
     size = len(readings) / STRETCHES
     parts = [readings[round(i * size) : round((i + 1) * size)] for i in range(STRETCHES)]
     hours = [statistics.mean(r.seconds for r in part) / 3600 for part in parts]
-    memory = [statistics.mean(r.rss_mb for r in part) for part in parts]
+    memory = [statistics.median(r.rss_mb for r in part) for part in parts]
     fitted, at_0 = statistics.linear_regression(hours, memory)
     rest = sum((y - at_0 - fitted * x) ** 2 for x, y in zip(hours, memory, strict=True)) / (STRETCHES - 2)
     middle = statistics.mean(hours)
@@ -161,21 +164,21 @@ def report(what: str, readings: Sequence[Reading]) -> dict[str, object]:
     """Print the verdicts; the numbers behind them."""
     kept = settled(readings)
     change, half = slope(kept)
-    mean = statistics.mean(r.rss_mb for r in kept)
-    bound = FLAT_SHARE * mean
+    typical = statistics.median(r.rss_mb for r in kept)
+    bound = FLAT_SHARE * typical
     verdict = "flat" if change + half < bound else "GROWS" if change - half > bound else "undecided"
     files = [min(r.n_files for r in kept), max(r.n_files for r in kept)]
     late = [r.n_files for r in kept[-len(kept) // 4 :]]
     unit = "steps" if what == "train" else "problems"
     print(f"{what}: {readings[-1].seconds:.0f} s, {readings[-1].progress} {unit}, {len(kept)} readings")
     interval = f"{change - half:+.1f} to {change + half:+.1f}"
-    print(f"memory {verdict}: {mean:.0f} MB, {change:+.1f} MB an hour ({interval})")
+    print(f"memory {verdict}: {typical:.0f} MB, {change:+.1f} MB an hour ({interval})")
     print(f"open files {files[0]} to {files[1]}, {min(late)} to {max(late)} in the last quarter")
     ahead = foretold(kept)
     shares = ", ".join(f"at {share} {value:.2f}" for share, value in ahead.items())
     print(f"end foretold by the pace so far / true: {shares or 'too little progress to tell'}")
     return {
-        "mean_mb": mean,
+        "typical_mb": typical,
         "mb_an_hour": change,
         "half_width": half,
         "memory": verdict,

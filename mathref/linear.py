@@ -34,25 +34,23 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
         return F.linear(x, weight, bias)
     wide = x.float()
     with torch.autocast("cpu", enabled=False):  # which would narrow them again
-        pieces = [_product(wide, piece.float(), None) for piece in weight.split(PIECE)]
-    y = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)  # (..., n_out)
+        y = torch.cat([_product(wide, piece.float(), None) for piece in weight.split(PIECE)], dim=-1)
     return (y if bias is None else y + bias.float()).to(x.dtype)
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Shapes as in `linear`."""
-    n_rows = x.shape[:-1].numel()
-    limit = FEW_ROWS if len(weight) <= PIECE else FEW_OF_A_VOCABULARY
-    splits = len(weight) % PARTS == 0 and weight.is_contiguous()
-    if not 0 < n_rows <= limit or (n_rows == 1 and not splits):
-        return F.linear(x, weight, bias)
-    columns = x.reshape(n_rows, -1).t()  # (n_in, R)
-    if n_rows == 1:
-        parts = weight.view(PARTS, -1, len(columns))  # (PARTS, n_out / PARTS, n_in)
-        y = torch.bmm(parts, columns.expand(PARTS, -1, -1))  # (PARTS, n_out / PARTS, 1)
-    else:
+    n_out, n_in = weight.shape
+    n_rows = x.numel() // n_in
+    if n_rows == 1 and FEW_ROWS and n_out % PARTS == 0 and weight.is_contiguous():
+        column = x.reshape(1, n_in, 1).expand(PARTS, n_in, 1)
+        y = torch.bmm(weight.view(PARTS, n_out // PARTS, n_in), column)  # (PARTS, n_out / PARTS, 1)
+    elif 1 < n_rows <= (FEW_ROWS if n_out <= PIECE else FEW_OF_A_VOCABULARY):
+        columns = x.reshape(n_rows, n_in).t()  # (n_in, R)
         y = torch.cat([(piece @ columns).t() for piece in weight.split(PIECE)], dim=1)  # (R, n_out)
-    y = y.view(*x.shape[:-1], len(weight))
+    else:
+        return F.linear(x, weight, bias)
+    y = y.view(*x.shape[:-1], n_out)
     return y if bias is None else y + bias
 
 

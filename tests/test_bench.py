@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -225,3 +226,22 @@ def test_flips_are_counted(monkeypatch, capsys):
     monkeypatch.setattr(sampler, "sample", shifted)
     assert flips.main([*small, "--rows", "4", "8"]) == 0
     assert int(capsys.readouterr().out.split(" of 8")[0].split()[-1]) >= 4
+
+
+@pytest.mark.parametrize(
+    ("mb_an_hour", "jitter", "verdict"), [(0.0, 0.5, "flat"), (40.0, 0.5, "GROWS"), (0.0, 60.0, "undecided")]
+)
+def test_a_soak_tells_growth_from_spikes(mb_an_hour, jitter, verdict, monkeypatch, capsys):
+    """Every thirtieth reading meets a checkpoint that is being written, 200 MB more."""
+    soak, random = load("soak", monkeypatch), Random(0)
+    readings = [
+        soak.Reading(
+            2.0 * i, 500 + mb_an_hour * i / 1800 + random.uniform(0, jitter) + 200 * (i % 30 == 7), 5, i
+        )
+        for i in range(1800)
+    ]
+    found = soak.report("train", readings)
+    assert found["memory"] == verdict
+    if verdict != "undecided":
+        assert found["mb_an_hour"] == pytest.approx(mb_an_hour, abs=0.3)
+    assert found["50%"] == pytest.approx(1, abs=0.01)
