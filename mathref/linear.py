@@ -43,7 +43,8 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     n_out, n_in = weight.shape
     n_rows = x.numel() // n_in
     if n_rows == 1 and FEW_ROWS and n_out % PARTS == 0 and weight.is_contiguous():
-        column = x.reshape(1, n_in, 1).expand(PARTS, n_in, 1)
+        # The transpose of a row: a column that is made as one has no stride that MKL takes.
+        column = x.reshape(1, n_in).t().expand(PARTS, n_in, 1)
         y = torch.bmm(weight.view(PARTS, n_out // PARTS, n_in), column)  # (PARTS, n_out / PARTS, 1)
     elif 1 < n_rows <= (FEW_ROWS if n_out <= PIECE else FEW_OF_A_VOCABULARY):
         columns = x.reshape(n_rows, n_in).t()  # (n_in, R)
