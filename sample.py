@@ -235,6 +235,8 @@ def served_engine(
     args: argparse.Namespace, config: SampleConfig, problems: list[Problem], prompts: list[str]
 ) -> Engine:
     """A server that speaks the completions protocol."""
+    from tqdm import tqdm
+
     from mathref.server import Client, base_url
 
     if processes.are_launched():
@@ -254,6 +256,7 @@ def served_engine(
         timeout_s=args.timeout,
         retries=args.retries,
         logprobs=not args.no_logprobs,
+        tell=functools.partial(tqdm.write, file=sys.stderr),
     )
     model = args.model or client.only_model()
 

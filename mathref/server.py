@@ -9,8 +9,9 @@ Log-probabilities are the server's; whether end-of-sequence and temperature are 
 
 What may pass (408, 425, 429, 5xx, timeouts, lost connections, answers that are cut short or hold no
 completions) is tried again `retries` times, after pauses that double, with jitter, or when the server says;
-anything else ends the run with the server's own words. A body is read up to MAX_BODY bytes. A redirect is
-followed to the same scheme, host and port only: neither key nor prompts go where the user did not send them.
+pauses are told, one line in TELL_EVERY_S. Anything else ends the run with the server's own words. A body is
+read up to MAX_BODY bytes. A redirect is followed to the same scheme, host and port only: neither key nor
+prompts go where the user did not send them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ MAX_WORDS = 300  # characters of a server's error message that are passed on
 MAX_BEGINNING = 60  # bytes shown of an answer that is something else
 MAX_REDIRECTS = 5
 BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # before the second try, doubled before each further one; at most
+TELL_EVERY_S = 10.0  # however many requests wait
 MAX_WAIT_S = 3600.0  # a server that asks for a longer pause is left alone
 AHEAD = 4  # requests underway or answered behind the oldest open one, times the concurrency
 PASSING = (408, 425, 429)  # beside 5xx: what may be otherwise at the next try
@@ -266,6 +268,8 @@ class Client:
     timeout_s: float = 600.0  # for a connection, for the next bytes, and for the whole of a body
     retries: int = 5
     logprobs: bool = True  # ask for them
+    tell: Callable[[str], None] = lambda line: None  # is told why it waits
+    _told: list[float] = field(default_factory=lambda: [-math.inf], repr=False)  # when that was last
 
     def __post_init__(self) -> None:
         bounds = [
@@ -341,9 +345,18 @@ class Client:
                     wait = f"; it asks to wait {fault.wait_s:.0f} s" if fault.wait_s > MAX_WAIT_S else ""
                     raise ConnectionError(f"{self.url}: {self._shown(str(fault))} ({tries}{wait})") from None
                 backoff = min(MAX_BACKOFF_S, BACKOFF_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-                if self.pause(max(backoff, fault.wait_s), stopped):
+                pause = max(backoff, fault.wait_s)
+                self._tell_of(fault, pause, self.retries + 1 - attempt)
+                if self.pause(pause, stopped):
                     raise ConnectionError("stopped") from None
         raise AssertionError("unreachable")
+
+    def _tell_of(self, fault: _Passing, pause: float, left: int) -> None:
+        now = time.monotonic()
+        if now - self._told[0] >= TELL_EVERY_S:
+            self._told[0] = now
+            tries = f"{left} tries left" if left > 1 else "one try left"
+            self.tell(f"{self.url}: {self._shown(str(fault))}; trying again in {pause:.0f} s, {tries}")
 
     @staticmethod
     def pause(seconds: float, stopped: threading.Event | None) -> bool:

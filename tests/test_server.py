@@ -387,6 +387,16 @@ def test_no_server_is_one_line(data: Path, capsys: pytest.CaptureFixture) -> Non
     assert "no connection" in line and "refused" in line.lower() and "2 tries" in line
 
 
+def test_waiting_is_told_but_not_by_every_request(
+    fake: FakeServer, data: Path, capsys: pytest.CaptureFixture
+) -> None:
+    fake.reply = failing(2, PASSING["503"])
+    assert run(fake, data, data.parent / "s.jsonl", "--limit", "2", "--n", "2", "--retries", "2") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "trying again" in line]
+    assert len(told) == 1  # of eight pauses
+    assert told[0] == f"{fake.url}: HTTP 503: Service Unavailable; trying again in 1 s, 2 tries left"
+
+
 def test_https_where_there_is_none_is_one_line(
     fake: FakeServer, data: Path, capsys: pytest.CaptureFixture
 ) -> None:
