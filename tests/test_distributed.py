@@ -280,6 +280,16 @@ def test_two_processes_write_the_files_of_one(tmp_path: Path) -> None:
     assert result.stdout.count("s.jsonl: 14 samples") == 2, "the first process alone reports"
 
 
+def test_the_script_as_a_user_starts_it_with_more_processes_than_problems(tmp_path: Path) -> None:
+    """Without the two dashes torchrun takes --n for a flag of its own."""
+    flags = ["--model", "tiny", "--limit", "1", "--n", "3", "--max-new-tokens", "8"]
+    result = torchrun("--", "sample.py", *flags, "--out", tmp_path / "two.jsonl")
+    assert result.returncode == 0, result.stderr
+    assert sample.main([*flags, "--out", str(tmp_path / "one.jsonl")]) == 0
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.jsonl", "two.jsonl"]
+
+
 def test_one_process_takes_up_the_parts_of_many_in_order(tmp_path: Path) -> None:
     """Appended to FILE, what was missing would have come behind what the parts hold."""
     whole, path = tmp_path / "whole.jsonl", tmp_path / "s.jsonl"
