@@ -54,13 +54,17 @@ class Command:
     seconds: float = 0.0
 
 
-def perform(command, words, kill_before, largest_file):
+def perform(command, words, kill_before, largest_file, disk_takes):
     """In the child: run the command and print into the file `words`.
 
     With `kill_before` N it kills itself immediately before the N-th change of a file; with `largest_file` no
-    file gets more bytes, which stands in for a full disk.
+    file gets more bytes, which stands in for a full disk. `disk_takes` are seconds, for what is handed to it.
     """
-    changes = 0
+    changes, fsync = 0, os.fsync
+
+    def slow_fsync(descriptor):
+        fsync(descriptor)
+        time.sleep(disk_takes)
 
     def count(event, args):
         nonlocal changes
@@ -75,6 +79,7 @@ def perform(command, words, kill_before, largest_file):
     )  # the bar's own lock is shared by processes; a kill would leave it behind
     sys.stdout = sys.stderr = open(words, "w", buffering=1)
     sys.addaudithook(count)
+    os.fsync = slow_fsync
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     os.chdir(command.folder)
@@ -82,8 +87,8 @@ def perform(command, words, kill_before, largest_file):
     sys.exit(status)
 
 
-def start(command, words, *, kill_before=None, largest_file=None):
-    process = PROCESSES.Process(target=perform, args=(command, words, kill_before, largest_file))
+def start(command, words, *, kill_before=None, largest_file=None, disk_takes=0.0):
+    process = PROCESSES.Process(target=perform, args=(command, words, kill_before, largest_file, disk_takes))
     process.start()
     return process
 
@@ -332,7 +337,7 @@ def test_told_to_stop_it_keeps_what_is_finished(undisturbed, tmp_path, name, fil
     folder, words = tmp_path / "folder", tmp_path / "words.txt"
     folder.mkdir()
     (command,) = undisturbed.again(name, folder)
-    process = start(command, words)
+    process = start(command, words, disk_takes=0.2)  # so that it has not ended when it is told to
     wait_for_lines(folder / file, 3, process)
     os.kill(process.pid, number)
     process.join(60)
