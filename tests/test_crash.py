@@ -54,17 +54,13 @@ class Command:
     seconds: float = 0.0
 
 
-def perform(command, words, kill_before, largest_file, disk_takes):
+def perform(command, words, kill_before, largest_file):
     """In the child: run the command and print into the file `words`.
 
     With `kill_before` N it kills itself immediately before the N-th change of a file; with `largest_file` no
-    file gets more bytes, which stands in for a full disk. `disk_takes` are seconds, for what is handed to it.
+    file gets more bytes, which stands in for a full disk.
     """
-    changes, fsync = 0, os.fsync
-
-    def slow_fsync(descriptor):
-        fsync(descriptor)
-        time.sleep(disk_takes)
+    changes = 0
 
     def count(event, args):
         nonlocal changes
@@ -79,7 +75,6 @@ def perform(command, words, kill_before, largest_file, disk_takes):
     )  # the bar's own lock is shared by processes; a kill would leave it behind
     sys.stdout = sys.stderr = open(words, "w", buffering=1)
     sys.addaudithook(count)
-    os.fsync = slow_fsync
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     os.chdir(command.folder)
@@ -87,8 +82,8 @@ def perform(command, words, kill_before, largest_file, disk_takes):
     sys.exit(status)
 
 
-def start(command, words, *, kill_before=None, largest_file=None, disk_takes=0.0):
-    process = PROCESSES.Process(target=perform, args=(command, words, kill_before, largest_file, disk_takes))
+def start(command, words, *, kill_before=None, largest_file=None):
+    process = PROCESSES.Process(target=perform, args=(command, words, kill_before, largest_file))
     process.start()
     return process
 
@@ -337,7 +332,7 @@ def test_told_to_stop_it_keeps_what_is_finished(undisturbed, tmp_path, name, fil
     folder, words = tmp_path / "folder", tmp_path / "words.txt"
     folder.mkdir()
     (command,) = undisturbed.again(name, folder)
-    process = start(command, words, disk_takes=0.2)  # so that it has not ended when it is told to
+    process = start(command, words)
     wait_for_lines(folder / file, 3, process)
     os.kill(process.pid, number)
     process.join(60)
