@@ -56,8 +56,7 @@ def command_of(what: str, folder: Path) -> tuple[list[str], Path]:
     """The command line, and the file that grows with its progress."""
     if what == "train":
         flags = ["--stage", "ssft", "--model", "tiny", "--steps", "1000000", "--log-every", "1"]
-        flags += ["--batch-size", "8", "--save-every", "200"]
-        flags += ["--out", str(folder / "run")]
+        flags += ["--batch-size", "8", "--save-every", "200", "--out", str(folder / "run")]
         return ["train.py", *flags], folder / "run" / "metrics.jsonl"
     flags = ["--model", "tiny", "--split", "train", "--n", "64", "--out", str(folder / "samples.jsonl")]
     return ["sample.py", *flags], folder / "samples.jsonl"
