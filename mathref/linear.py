@@ -52,7 +52,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -
     else:
         return F.linear(x, weight, bias)
     y = y.view(*x.shape[:-1], n_out)
-    return y if bias is None else y + bias
+    return y if bias is None else y + bias.to(y.dtype)
 
 
 class Linear(nn.Linear):

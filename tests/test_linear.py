@@ -83,6 +83,15 @@ def test_autocast_does_not_narrow_them_again(emulated):
     assert types.products == {torch.float32}
 
 
+@pytest.mark.parametrize("n_rows", [1, 3, 40])
+def test_under_autocast_the_type_is_that_of_the_plain_layer(n_rows, monkeypatch):
+    """A bias in float32 made a float32 result of few rows."""
+    monkeypatch.setattr(module, "BFLOAT16_IS_EMULATED", False)
+    x, layer = torch.randn(n_rows, 40), Linear(40, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == F.linear(x, layer.weight, layer.bias).dtype == torch.bfloat16
+
+
 class Types(TorchDispatchMode):
     """The types of the numbers that are multiplied."""
 
