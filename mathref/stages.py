@@ -354,9 +354,11 @@ def scr(
 ) -> Stage:
     """Fine-tune the checkpoint in `folder` as evaluator, on the graded candidates of a samples file.
 
-    At each validation the candidates of `n_scored` validation problems are scored too: their AUC, and the
-    share of problems whose best-scored candidate is right. Raises ValueError as `read_classes` does, and for
-    a tokenizer that cannot tell the two words apart.
+    At each validation the candidates of `n_scored` validation problems are scored too: their AUC, the share
+    of (correct, incorrect) pairs of one problem that are ordered rightly, and the share of problems whose
+    best-scored candidate is right. AUC rewards telling easy problems from hard ones, too; re-ranking lives on
+    the pairs. Raises ValueError as `read_classes` does, and for a tokenizer that cannot tell the two words
+    apart.
     """
     model, tokenizer, origin = start_from(folder, device, config.parallel)
     words = evaluator.verdict_words(tokenizer)
@@ -393,6 +395,8 @@ def scr(
         auc = calibration.auc(np.concatenate(odds), np.concatenate(labels))
         if np.isfinite(auc):  # not where all of them are right, or all wrong
             values["val/auc"] = auc
+        if pairs := calibration.pairwise_accuracy(odds, labels):
+            values["val/pairs"] = float(np.mean(pairs))
         best = [bool(y[np.argmax(s)]) for s, y in zip(odds, labels, strict=True)]
         return values | {"val/rr.all": sum(best) / len(best)}
 

@@ -198,13 +198,8 @@ def test_scr_items_are_candidates_in_the_template_with_their_labels(checkpoint, 
     parity = next(note for note in stage.notes if note.startswith("format parity"))
     assert 0.5 < float(parity.split("AUC ")[1].split(" ")[0]) < 0.6
     values = stage.validate(stage.model.eval())
-    assert values.keys() == {"val/loss", "val/auc", "val/rr.all"} and values["val/rr.all"] in {
-        0,
-        1 / 4,
-        1 / 2,
-        3 / 4,
-        1,
-    }
+    assert values.keys() == {"val/loss", "val/auc", "val/pairs", "val/rr.all"}
+    assert values["val/rr.all"] in {0, 1 / 4, 1 / 2, 3 / 4, 1}
 
 
 def test_scr_pairs_are_of_one_problem(checkpoint, tmp_path):
@@ -317,7 +312,7 @@ def test_the_evaluator_learns_a_planted_signal(checkpoint, tmp_path, loss, steps
     stage = make_scr(checkpoint, tmp_path / "s.jsonl", planted(60, True), config, loss=loss, n_validation=15)
     before = stage.validate(stage.model.eval())["val/auc"]
     after = run(stage, config, tmp_path)
-    assert before < 0.9 and after["val/auc"] > 0.95 and after["val/rr.all"] > 0.9
+    assert before < 0.9 and after["val/auc"] > 0.95 and after["val/rr.all"] > 0.9 and after["val/pairs"] > 0.9
 
 
 def test_the_evaluator_finds_nothing_where_nothing_is(checkpoint, tmp_path):
@@ -325,6 +320,18 @@ def test_the_evaluator_finds_nothing_where_nothing_is(checkpoint, tmp_path):
     config = TrainConfig(steps=40, batch_size=20, lr=3e-3, warmup_steps=5)
     stage = make_scr(checkpoint, tmp_path / "s.jsonl", planted(60, False), config, n_validation=30)
     assert 0.3 < run(stage, config, tmp_path)["val/auc"] < 0.7
+
+
+def test_pairs_are_those_within_a_problem(checkpoint, tmp_path, monkeypatch):
+    """An evaluator that only tells an easy problem from a hard one has an AUC, and pairs by lot."""
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, generate("train", 12)), n_validation=2)
+    odds, labels = np.repeat([2.0, -2.0], 10), np.array([1.0] * 9 + [0.0] * 10 + [1.0])
+    scored = tuple([part[:10], part[10:]] for part in (odds, labels))
+    monkeypatch.setattr(stages, "score_classes", lambda *_: scored)
+    values = stage.validate(stage.model.eval())
+    # Right and wrong candidates: 9 and 1 of the easy problem, 1 and 9 of the hard one, whose scores are ties.
+    assert values["val/auc"] == pytest.approx((9 * 9 + (9 * 1 + 1 * 9) / 2) / (10 * 10))
+    assert values["val/pairs"] == 0.5
 
 
 def run(stage, config, folder):
