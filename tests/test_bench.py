@@ -18,7 +18,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from mathref import choosing
 from mathref.data import Sample, SampledProblem, write_samples
 from mathref.model import ModelConfig, Transformer
-from mathref.weights import save_model
+from mathref.prompts import completion, evaluator_problem, generator_prompt
+from mathref.tokenizer import load_tokenizer
+from mathref.weights import load_model, save_model
 
 pytest.importorskip("transformers")
 ROOT = Path(__file__).resolve().parent.parent
@@ -245,3 +247,32 @@ def test_a_soak_tells_growth_from_spikes(mb_an_hour, jitter, verdict, monkeypatc
     if verdict != "undecided":
         assert found["mb_an_hour"] == pytest.approx(mb_an_hour, abs=0.3)
     assert found["50%"] == pytest.approx(1, abs=0.01)
+
+
+def test_judging_a_generators_candidates(folder, tmp_path, monkeypatch, capsys):
+    """Likelihoods against those of whole sequences, one by one; only problems with both kinds count."""
+    judging = load("judging", monkeypatch)
+    texts = [f"So {n} \\boxed{{{n}}}." for n in (3, 14, 159, 26, 5, 3589)]
+    samples = tuple(Sample(text, str(i), i % 3 == 0, finish_reason="stop") for i, text in enumerate(texts))
+    one_kind = SampledProblem("2", "All wrong?", "1", samples[1:3])
+    path = tmp_path / "samples.jsonl"
+    write_samples(path, {"model": "m"}, [one_kind, SampledProblem("1", "How many?", "0", samples)])
+    monkeypatch.setattr(judging, "log_odds", lambda *args: [1.0] * 2 + [0.0] * 4)  # right ones come first
+    assert judging.main([str(folder), "--samples", str(path)]) == 0
+    shown = capsys.readouterr().out
+
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+
+    def alone(prompt: str, text: str) -> float:
+        before, after = tokenizer.encode(prompt), tokenizer.encode(completion(text))
+        logprobs = model(torch.tensor([before + after]))[0].log_softmax(-1)
+        return sum(logprobs[len(before) + i - 1, token].item() for i, token in enumerate(after))
+
+    for name, prompt in (("P", generator_prompt), ("T", evaluator_problem)):
+        values = [alone(prompt("How many?"), text) for text in texts]
+        ordered = [values[right] > values[wrong] for right in (0, 3) for wrong in (1, 2, 4, 5)]
+        assert f"log p(X | {name}) {sum(ordered) / 8:.3f}" in shown
+    assert "S_cls 1.000" in shown
+    write_samples(path, {"model": "m"}, [one_kind])
+    with pytest.raises(ValueError, match="no problem has both right and wrong candidates"):
+        judging.main([str(folder), "--samples", str(path)])
