@@ -39,6 +39,7 @@ from mathref.objectives import solution_logprobs  # noqa: E402
 from mathref.problems import judged_line, judged_solution, stream  # noqa: E402
 from mathref.prompts import completion, evaluator_problem, generator_prompt  # noqa: E402
 from mathref.runs import resolve_model, run_command  # noqa: E402
+from mathref.stages import score_classes  # noqa: E402
 from mathref.tokenizer import Tokenizer, load_tokenizer  # noqa: E402
 from mathref.weights import load_model  # noqa: E402
 
@@ -92,14 +93,10 @@ def pairs_ordered(model: Transformer, tokenizer: Tokenizer, found: list[Classes]
             model, [Example((*prompt, *tokenizer.encode(completion(text))), len(prompt)) for text in texts]
         ).numpy()
 
-    scores: dict[str, list[np.ndarray]] = {"S_cls": [], "log p(X | P)": [], "log p(X | T)": []}
-    labels = []
-    for c in found:
-        texts = [*c.correct, *c.incorrect]
-        scores["S_cls"].append(np.array(log_odds(model, tokenizer, c.problem, texts)))
-        scores["log p(X | P)"].append(likelihood(generator_prompt(c.problem), texts))
-        scores["log p(X | T)"].append(likelihood(evaluator_problem(c.problem), texts))
-        labels.append(np.repeat([1.0, 0.0], [len(c.correct), len(c.incorrect)]))
+    odds, labels = score_classes(model, tokenizer, found)
+    scores = {"S_cls": odds}
+    for name, prompt in (("log p(X | P)", generator_prompt), ("log p(X | T)", evaluator_problem)):
+        scores[name] = [likelihood(prompt(c.problem), [*c.correct, *c.incorrect]) for c in found]
     return {name: mean_interval(pairwise_accuracy(values, labels)) for name, values in scores.items()}
 
 

@@ -15,7 +15,7 @@ import tokenizers
 import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from mathref import choosing
+from mathref import choosing, evaluator
 from mathref.data import Sample, SampledProblem, write_samples
 from mathref.model import ModelConfig, Transformer
 from mathref.prompts import completion, evaluator_problem, generator_prompt
@@ -257,7 +257,7 @@ def test_judging_a_generators_candidates(folder, tmp_path, monkeypatch, capsys):
     one_kind = SampledProblem("2", "All wrong?", "1", samples[1:3])
     path = tmp_path / "samples.jsonl"
     write_samples(path, {"model": "m"}, [one_kind, SampledProblem("1", "How many?", "0", samples)])
-    monkeypatch.setattr(judging, "log_odds", lambda *args: [1.0] * 2 + [0.0] * 4)  # right ones come first
+    monkeypatch.setattr(evaluator, "log_odds", lambda *args: [1.0] * 2 + [0.0] * 4)  # right ones come first
     assert judging.main([str(folder), "--samples", str(path)]) == 0
     shown = capsys.readouterr().out
 
