@@ -238,10 +238,19 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         choices=["ddp", "fsdp"],
         help="under torchrun: the whole model on each process, or a slice of it (default: ddp)",
     )
-    add("--eval-every", type=int, help=_by_stage("eval_every", "steps between validations"))
+    add(
+        "--eval-every",
+        type=int,
+        help=_by_stage("eval_every", "steps between validations, 0: at the end only"),
+    )
     add("--n-greedy", type=int, default=200, help="validation problems solved greedily at each validation")
     add("--max-new-tokens", type=int, default=256, help="longest solution that is written")
-    add("--save-every", type=int, default=100, help="steps between checkpoints for --resume")
+    add(
+        "--save-every",
+        type=int,
+        default=100,
+        help="steps between checkpoints for --resume; 0: at the end only",
+    )
     add("--log-every", type=int, default=10, help="steps between lines of metrics.jsonl")
     add("--seed", type=int, default=0, help="of the example order, the data cut, candidates and new weights")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")

@@ -2,7 +2,9 @@
 
 Paper: none.
 Choices: the commands are those of a user, in a process of their own, on the shipped tiny model and more work
-than the time is enough for; training takes small batches, so more steps and more different lengths an hour.
+than the time is enough for; small batches, so more steps and more different lengths an hour and less memory
+that comes and goes with a batch; training validates every 25 steps, so that what the grader remembers (its
+last 4,096 answers) is full before the warm-up ends.
 The clock starts with the first progress, the end is a SIGTERM. Every few seconds are read: resident memory,
 open files and the progress that lies on the disk. The first fifth is warm-up and counts for nothing.
 Neighbouring readings are alike, and a checkpoint that is being written is a spike, so the slope of memory is
@@ -56,9 +58,11 @@ def command_of(what: str, folder: Path) -> tuple[list[str], Path]:
     """The command line, and the file that grows with its progress."""
     if what == "train":
         flags = ["--stage", "ssft", "--model", "tiny", "--steps", "1000000", "--log-every", "1"]
-        flags += ["--batch-size", "8", "--save-every", "200", "--out", str(folder / "run")]
+        flags += ["--batch-size", "8", "--save-every", "200", "--eval-every", "25"]
+        flags += ["--out", str(folder / "run")]
         return ["train.py", *flags], folder / "run" / "metrics.jsonl"
-    flags = ["--model", "tiny", "--split", "train", "--n", "64", "--out", str(folder / "samples.jsonl")]
+    flags = ["--model", "tiny", "--split", "train", "--n", "64", "--batch-rows", "64"]
+    flags += ["--out", str(folder / "samples.jsonl")]
     return ["sample.py", *flags], folder / "samples.jsonl"
 
 

@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import platform
+import select
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,7 @@ MISTAKES = (
     NotADirectoryError,
     BlockingIOError,
 )
+SIGPIPE_STATUS = 141  # 128 and the number of the signal, as shells say it
 GO_ON = "the same command goes on where it stopped (train.py: with --resume)"
 
 
@@ -77,7 +79,8 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
     """Call `main(argv)` and return the exit status: what a user caused is one line, not a traceback.
 
     2 for a mistake in the input and for files that another process writes, 1 for a run that failed on its own
-    (full disk, non-finite loss), 130 for Ctrl-C and SIGTERM. Of torchrun's processes one prints the line.
+    (full disk, non-finite loss), 130 for Ctrl-C and SIGTERM, and 141 without a word, as of a command that
+    SIGPIPE ends, where nobody reads on (`| head`). Of torchrun's processes one prints the line.
     """
     if processes.are_launched():  # torchrun sends SIGTERM to those that are left when one has failed
         return processes.run(lambda: _attempt(main, argv))
@@ -91,15 +94,33 @@ def run_command(main: Callable[[list[str] | None], int | None], argv: list[str] 
 def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | None) -> tuple[int, str]:
     """The exit status of `main(argv)`, and the line about what went wrong, if something did."""
     try:
-        return main(argv) or 0, ""
+        status = main(argv) or 0
+        sys.stdout.flush()  # here, since a failure at the interpreter's end is a traceback
+        return status, ""
     except MISTAKES as error:
         return 2, _one_line(error)
     except ModuleNotFoundError as error:
         return 1, _one_line(_how_to_install(error))
     except (OSError, FloatingPointError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return SIGPIPE_STATUS, ""
         return 1, _one_line(error, _advice(error))
     except KeyboardInterrupt as stop:
         return 130, _one_line(f"interrupted{f' {stop}' if str(stop) else ''}; {GO_ON}")
+
+
+def _reader_left() -> bool:
+    """Whether the pipe behind standard output is the broken one; what is left to print is let go then."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # nothing is asked for: that the other end is closed is told anyway
+    if not poll.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return True
 
 
 def _one_line(error: BaseException | str, advice: str = "") -> str:

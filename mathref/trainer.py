@@ -61,14 +61,17 @@ class TrainConfig:
     activation_checkpointing: bool = False  # layers computed twice: less memory, more time
     parallel: distributed.Parallel = "ddp"  # what several processes hold: the whole model, or a slice each
     eval_every: int = 0  # steps between validations; 0 = at the end only
-    save_every: int = 100  # steps between checkpoints for --resume
+    save_every: int = 100  # steps between checkpoints for --resume; 0 = at the end only
     log_every: int = 10  # steps between lines of metrics.jsonl
     seed: int = 0  # order of the examples
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "tokens_per_batch", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected at least 1")
+        counts = ("steps", "batch_size", "tokens_per_batch", "log_every", "eval_every", "save_every")
+        for name in counts:
+            least = 0 if name in ("eval_every", "save_every") else 1
+            if getattr(self, name) < least:
+                flag = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} is {getattr(self, name)}, expected at least {least}")
         if not self.lr > 0:
             raise ValueError(f"--lr is {self.lr}, expected a positive number")
         if not self.max_grad_norm > 0:

@@ -1,10 +1,17 @@
 """Run folders and the end of a command: what a user causes is one line and status 2."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from mathref.files import read_json
 from mathref.runs import open_run, pick_device, pick_dtype, resolve_model, run_command
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -24,6 +31,35 @@ def test_known_errors_end_in_one_line(error, status, capsys):
     assert run_command(main, []) == status
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "error:" in shown and "Traceback" not in shown
+
+
+@pytest.mark.parametrize("lines", [1, 100_000], ids=["at the end", "on the way"])
+@pytest.mark.parametrize("broken", ["stdout", "stdout and stderr", "another pipe"])
+def test_a_reader_that_leaves_is_no_error(lines, broken):
+    """`evaluate.py FILE | head` said "error: [Errno 32] Broken pipe"; a pipe of another kind still is one."""
+    script = """
+import os, sys
+from mathref.runs import run_command
+def main(argv):
+    for number in range(int(argv[0])):
+        print(number)
+    if argv[1] == "another pipe":
+        raise BrokenPipeError(32, "the server hung up")
+sys.exit(run_command(main, sys.argv[1:]))
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    nobody, own = broken != "another pipe", "stderr" not in broken
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(lines), broken],
+        stdout=writing if nobody else subprocess.DEVNULL,
+        stderr=subprocess.PIPE if own else writing,
+        text=True,
+        cwd=ROOT,
+    )
+    os.close(writing)
+    assert done.returncode == (141 if nobody else 1)
+    assert not own or done.stderr == ("" if nobody else "-c: error: [Errno 32] the server hung up\n")
 
 
 def test_our_own_mistakes_keep_their_traceback():

@@ -76,6 +76,9 @@ def test_both_losses_read_as_many_candidates_a_step():
         ("--sequence ,", "--sequence is empty"),
         ("--steps 3,4", "--steps has 2 numbers for 3 stages (ssft, scr, ssft)"),
         ("--steps 0", "--steps is 0, expected at least 1"),
+        ("--log-every 0", "--log-every is 0, expected at least 1"),
+        ("--save-every -1", "--save-every is -1, expected at least 0"),
+        ("--eval-every -5", "--eval-every is -5, expected at least 0"),
     ],
 )
 def test_an_impossible_sequence_is_one_line(flags, said, tmp_path, capsys):

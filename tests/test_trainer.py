@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import torch.nn.functional as F
 
-from mathref import linear, vocabulary
+from mathref import linear, trainer, vocabulary
 from mathref.batches import (
     Example,
     drop_too_long,
@@ -289,6 +289,22 @@ def test_resumed_run_equals_the_undisturbed_one_bit_for_bit(tmp_path):
     checkpoints = [safetensors.torch.load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "broken")]
     assert checkpoints[0].keys() == checkpoints[1].keys()
     assert all(torch.equal(t, checkpoints[1][k]) for k, t in checkpoints[0].items())
+
+
+def test_with_zero_it_is_saved_and_validated_at_the_end_only(tmp_path, monkeypatch):
+    """--save-every 0 was refused while --eval-every 0 was not."""
+    saved, validated = [], []
+    monkeypatch.setattr(
+        trainer, "save_checkpoint", lambda file, model, _, state, __: saved.append(state.step)
+    )
+
+    def validate(model):
+        validated.append(True)
+        return {"val/loss": 1.0}
+
+    config = TrainConfig(steps=5, batch_size=4, save_every=0, eval_every=0)
+    run(new_model(), examples(8), tmp_path, config, validate=validate)
+    assert saved == [5] and len(validated) == 1
 
 
 @pytest.mark.slow
