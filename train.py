@@ -290,8 +290,17 @@ def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
     return stages
 
 
-def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device: torch.device) -> Stage:
-    """The stage that `args` ask for, its candidates drawn by `generator` where it needs some."""
+def build(
+    args: argparse.Namespace,
+    generator: Path,
+    config: TrainConfig,
+    device: torch.device,
+    frozen: torch.dtype,
+) -> Stage:
+    """The stage that `args` ask for, its candidates drawn by `generator` where it needs some.
+
+    `frozen` is the type that weights may keep which adapters freeze.
+    """
     from mathref import stages
     from mathref.ablations import Ablation
     from mathref.problems import select_families
@@ -309,7 +318,7 @@ def build(args: argparse.Namespace, generator: Path, config: TrainConfig, device
     options = stages.EvaluatorConfig(
         **{k: v for k, v in vars(args).items() if k in stages.EvaluatorConfig.__dataclass_fields__}
     )
-    model = resolve_model(args.model)
+    model = stages.start_from(resolve_model(args.model), device, config.parallel, frozen)
     if args.stage == "scr":
         return stages.scr(
             model,
@@ -381,6 +390,16 @@ def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
 
 
+def frozen_type(args: argparse.Namespace, adapters: LoRAConfig | None) -> torch.dtype:
+    """What is enough for weights that adapters freeze: the type of the matrix products. Without: float32."""
+    from torch import float32
+
+    from mathref.trainer import product_type
+
+    device = pick_device(args.device)
+    return product_type(device, pick_dtype(args.dtype, device)) if adapters else float32
+
+
 def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
     """Train one stage in its run folder."""
     from mathref import lora, trainer
@@ -395,7 +414,7 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
         args.tokens_per_batch = CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS
     flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
     config = trainer.TrainConfig(**flags | {"dtype": dtype, "parallel": args.parallel or "ddp"})
-    stage = build(args, generator, config, device)
+    stage = build(args, generator, config, device, frozen_type(args, adapters))
     settings = settings_of(args, "out", "resume", "sequence", "parallel", "skip_bad_lines")
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
     if adapters:
@@ -474,16 +493,20 @@ def main(argv: list[str] | None = None) -> int:
 def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
     from mathref import lora, memory
-    from mathref.weights import load_config, without_weights
+    from mathref.weights import load_config, stored_types, without_weights
 
     if args.stage == "pretrain":  # mostly of a new model, and that is a small one
         return
-    config, n_trained = load_config(resolve_model(args.model)), None
+    base = resolve_model(args.model)
+    model = without_weights(load_config(base))
     if adapters:
-        lora.add_adapters(model := without_weights(config), adapters, args.seed)
-        n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        # What a stage of a sequence merges is in float32, and the next one starts from it.
+        frozen = frozen_type(args, adapters)
+        if args.stage != "mtsf" and stored_types(base) == {frozen}:
+            model.to(frozen)
+        lora.add_adapters(model, adapters, args.seed)
     slices = processes.world_size() if args.parallel == "fsdp" else 1
-    need = memory.of_training(config, n_trained=n_trained, slices=slices)
+    need = memory.of_training(model, slices=slices)
     if tight := memory.check(need, pick_device(args.device)):
         print(tight, file=sys.stderr)
 

@@ -10,7 +10,7 @@ micro-batch. torch's DistributedDataParallel is not used: it divides by the numb
 loss behind one `forward`, and needs care for ranks with fewer micro-batches; five lines do without, and what
 they give up, adding while the last micro-batch is still computed, is a small part of a step that has several.
 "fsdp", torch's fully_shard (FSDP2): weights, gradients and optimiser state lie in slices of 1/n on n
-processes, and each block's weights are gathered, in float32, while it computes. Checkpoints are the one file
+processes, and each block's weights are gathered in their own type to compute. Checkpoints are the one file
 of one process, gathered tensor by tensor: sharded ones (torch.distributed.checkpoint) would save the time of
 the gathering and bind a run to a second format; so a run goes on with any number of processes, either way. A
 model is validated by all processes in step, its loss in shares. A single process sees nothing of all this.

@@ -4,8 +4,9 @@ Paper: none, it trains all weights; this is Hu et al., arXiv 2106.09685: W + (al
 of W (out, in), with A (r, in) and B (out, r) to train. A is drawn as PEFT draws it and B is zero, so that the
 first loss is the base's.
 Choices [P]: no dropout, whose random numbers a resumed run would have to repeat. Adapters are merged when a
-model is saved and when one is loaded, so that nothing else has to know of them. PEFT's settings that ask for
-another computation are refused. docs/ADAPTERS.md has commands and memory.
+model is saved and when one is loaded, so that nothing else has to know of them. Adapted weights may have the
+type of the products, bfloat16, since nobody adds small steps to them; all else is in float32. PEFT's settings
+that ask for another computation are refused. docs/ADAPTERS.md has commands and memory.
 """
 
 from __future__ import annotations
@@ -70,13 +71,21 @@ class LoRAConfig:
 
 def merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
     """W + scale B A of weight (out, in), a (r, in), b (out, r); in float32 at least, returned as W's type."""
-    wide = torch.promote_types(weight.dtype, torch.float32)
+    wide = _wide(weight)
     a, b = (part.to(weight.device, wide) for part in (a, b))
     return torch.addmm(weight.to(wide), b, a, alpha=scale).to(weight.dtype)
 
 
+def _wide(weight: torch.Tensor) -> torch.dtype:
+    """The type of `weight`, float32 at least."""
+    return torch.promote_types(weight.dtype, torch.float32)
+
+
 class LoRALinear(nn.Module):
-    """A linear layer whose own weight and bias are frozen, with a trainable addition of rank r."""
+    """A linear layer whose own weight and bias are frozen, with a trainable addition of rank r.
+
+    The weight may be narrower than the addition, which is in float32 at least.
+    """
 
     def __init__(self, layer: nn.Linear, config: LoRAConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -84,18 +93,21 @@ class LoRALinear(nn.Module):
         self.scale = config.alpha / config.rank
         a = torch.empty(config.rank, layer.in_features)
         nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)  # uniform within 1 / sqrt(in)
-        self.lora_A = nn.Parameter(a.to(layer.weight))  # (r, in)
-        self.lora_B = nn.Parameter(layer.weight.new_zeros(layer.out_features, config.rank))  # (out, r)
+        like = {"device": layer.weight.device, "dtype": _wide(layer.weight)}
+        self.lora_A = nn.Parameter(a.to(**like))  # (r, in)
+        self.lora_B = nn.Parameter(torch.zeros(layer.out_features, config.rank, **like))  # (out, r)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (..., in) -> (..., out)."""
         added = linear(linear(x, self.lora_A), self.lora_B)
-        return linear(x, self.weight, self.bias) + self.scale * added
+        # Autocast makes the types of a product alike; in a validation without it that is left to do here.
+        weight = self.weight if torch.is_autocast_enabled(x.device.type) else self.weight.to(x.dtype)
+        return linear(x, weight, self.bias) + self.scale * added
 
     @torch.no_grad()
     def merged(self) -> torch.Tensor:
-        """The weight (out, in) of a plain linear layer that computes the same."""
-        return merge(self.weight, self.lora_A, self.lora_B, self.scale)
+        """The weight (out, in) of a plain linear layer that computes the same, in float32 at least."""
+        return merge(self.weight.to(_wide(self.weight)), self.lora_A, self.lora_B, self.scale)
 
 
 def adapters(model: Transformer) -> dict[str, LoRALinear]:
@@ -123,8 +135,9 @@ def _check_rank(model: Transformer, config: LoRAConfig) -> None:
 def add_adapters(model: Transformer, config: LoRAConfig, seed: int) -> str:
     """Freeze `model` and put new adapters on the targets of every block, in place; returns a line about them.
 
-    Raises ValueError for a model that has adapters already, and for a rank at which they would be no smaller
-    than the layers that they are put on.
+    The weights of the targets keep their type, all others get float32 at least. Raises ValueError for a
+    model that has adapters already, and for a rank at which they would be no smaller than the layers that
+    they are put on.
     """
     if adapters(model):
         raise ValueError("the model has adapters already: save it, and put new ones on the merged weights")
@@ -136,9 +149,14 @@ def add_adapters(model: Transformer, config: LoRAConfig, seed: int) -> str:
             parent, _, name = place.rpartition(".")
             layer = block.get_submodule(place)
             setattr(block.get_submodule(parent), name, LoRALinear(layer, config, generator))
+    narrow = {id(layer.weight) for layer in adapters(model).values()}
+    for p in model.parameters():
+        if id(p) not in narrow:
+            p.data = p.data.to(_wide(p))
     n_all, n = (sum(p.numel() for p in model.parameters() if p.requires_grad >= only) for only in (0, 1))
     shown = f"rank {config.rank}, alpha {config.alpha:g}, on {', '.join(config.targets)}"
-    return f"LoRA: {shown}; {n:,} of {n_all:,} parameters are trained"
+    types = {str(layer.weight.dtype).removeprefix("torch.") for layer in adapters(model).values()}
+    return f"LoRA: {shown}; {n:,} of {n_all:,} parameters are trained, frozen ones in {', '.join(types)}"
 
 
 def _file_name(name: str, model: Transformer) -> str:

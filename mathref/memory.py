@@ -20,11 +20,11 @@ import torch
 
 from mathref.config import ModelConfig
 from mathref.decoding import SampleConfig
+from mathref.model import Transformer
 from mathref.weights import without_weights
 
 LARGE_SHARE = 0.7  # of the free memory: worth a line, since activations come on top
-TRAINED_BYTES = 16  # of a trained weight: itself, its gradient and AdamW's two averages, all in float32
-FROZEN_BYTES = 4  # of one that is not trained
+TRAINING_BYTES = 12  # of a trained weight, besides itself: gradient and AdamW's two averages, in float32
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,14 @@ def cache_bytes(config: ModelConfig, rows: int, length: int, dtype: torch.dtype)
 # ---- What each command needs -------------------------------------------------------------------------
 
 
-def of_training(config: ModelConfig, *, n_trained: int | None = None, slices: int = 1) -> Need:
-    """Weights in float32 with their gradients and AdamW's state; of `n_trained` weights if not of all, and
-    one of `slices` where several processes share them.
+def of_training(model: Transformer, *, slices: int = 1) -> Need:
+    """The weights of `model`, whose shapes and types are enough (`without_weights`), and gradient and AdamW's
+    state of those that are trained; one of `slices` where several processes share them.
     """
-    total = count_parameters(config)
-    n_trained = total if n_trained is None else n_trained
-    needed = TRAINED_BYTES * n_trained + FROZEN_BYTES * (total - n_trained)
+    total, n_trained = (
+        sum(p.numel() for p in model.parameters() if p.requires_grad >= only) for only in (0, 1)
+    )
+    needed = sum(p.numel() * p.element_size() for p in model.parameters()) + TRAINING_BYTES * n_trained
     parts = f"training {n_trained:,} of {total:,} weights takes {_shown(needed)}, activations apart"
     if slices > 1:
         needed //= slices

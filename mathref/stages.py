@@ -47,7 +47,7 @@ from mathref.prompts import completion, generator_prompt
 from mathref.sampler import sample
 from mathref.tokenizer import Tokenizer, check_fits, load_tokenizer, train_sentencepiece
 from mathref.trainer import Objective, SolutionLikelihood, TrainConfig
-from mathref.weights import load_model
+from mathref.weights import load_model, stored_types
 
 # The paper's two sizes, PaLM 2-S* and PaLM 2-L, as far as a laptop goes.
 VOCAB_SIZE = 768  # 256 of them are bytes: any text can be encoded
@@ -156,14 +156,23 @@ class Start(NamedTuple):
     note: str
 
 
-def start_from(folder: Path | Start, device: torch.device, parallel: distributed.Parallel) -> Start:
-    """Load the checkpoint in `folder`, unless that is done; ValueError where its tokenizer does not fit."""
+def start_from(
+    folder: Path | Start,
+    device: torch.device,
+    parallel: distributed.Parallel,
+    frozen: torch.dtype = torch.float32,
+) -> Start:
+    """Load the checkpoint in `folder`, unless that is done; ValueError where its tokenizer does not fit.
+
+    `frozen` is the type that weights which will not be trained (lora.py) may keep, if they are stored in it.
+    """
     if isinstance(folder, Start):
         return folder
     tokenizer = load_tokenizer(folder)
     # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
     there = distributed.loading_device(device, parallel)
-    model = load_model(folder, device=str(there), dtype=torch.float32)
+    dtype = frozen if stored_types(folder) == {frozen} else torch.float32
+    model = load_model(folder, device=str(there), dtype=dtype)
     check_fits(tokenizer, model.config)
     note = f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
     return Start(model, tokenizer, note)

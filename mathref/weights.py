@@ -215,15 +215,32 @@ def save_model(model: Transformer, path: str | Path) -> None:
     is not stored twice, and adapters are merged.
     """
     path = Path(path)
-    config = config_to_hf(model.config, next(model.parameters()).dtype)
+    dtype = next(model.parameters()).dtype
+    config = config_to_hf(model.config, dtype)
     path.mkdir(parents=True, exist_ok=True)
     parameters = {n: p.detach() for n, p in model.named_parameters() if not n.endswith((lora.A, lora.B))}
     tensors = {name_to_hf(name, model.config): p for name, p in parameters.items()}
     adapters = lora.adapters(model).items()
     merged = {name_to_hf(f"{name}.weight", model.config): layer.merged for name, layer in adapters}
+    for name in merged:  # the weight may be narrower than what is merged of it
+        tensors[name] = torch.empty(tensors[name].shape, dtype=dtype, device="meta")
     write_safetensors(path / WEIGHTS, tensors, {"format": "pt"}, merged)
     if processes.is_first():
         write_json(path / CONFIG, config)
+
+
+def stored_types(path: str | Path) -> set[torch.dtype | None]:
+    """The types of a checkpoint's weights on the disk, None for one that is not read; of an adapter's folder
+    float32, in which it is merged.
+    """
+    if lora.adapter_base(path) is not None:
+        return {torch.float32}
+    codes = set()
+    for file in weight_files(path):
+        with _opened(file) as tensors:
+            codes |= {tensors.get_slice(k).get_dtype() for k in tensors.keys() if not IGNORED.fullmatch(k)}  # noqa: SIM118
+    types = {code: dtype for dtype, code in DTYPE_CODES.items()}
+    return {types.get(code) for code in codes}
 
 
 def model_digest(path: str | Path) -> str:

@@ -33,7 +33,7 @@ from mathref.objectives import Contrast, ContrastiveObjective
 from mathref.parts import open_shared
 from mathref.runs import run_command
 from mathref.trainer import SolutionLikelihood, TrainConfig, mean_loss, train
-from mathref.weights import load_model, save_model
+from mathref.weights import load_model, save_model, without_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -87,7 +87,7 @@ def train_run(name: str, folder: Path, parallel: str, *, resume: bool = False) -
         items, objective = contrasts(), ContrastiveObjective(margin=1.0, alpha_1=0.5)
     adapters = lora.LoRAConfig(rank=3, alpha=6, targets=("q_proj", "down_proj"))
     if name == "adapters":
-        lora.add_adapters(model, adapters, seed=1)
+        lora.add_adapters(model.bfloat16(), adapters, seed=1)  # frozen weights of two types
     if processes.rank() and parallel == "fsdp":
         model.to("meta")  # loading_device: the first process alone has the weights
     config = TrainConfig(**RUNS[name], lr=3e-3, warmup_steps=1, log_every=1, save_every=2, parallel=parallel)
@@ -236,9 +236,10 @@ def test_a_model_to_be_sharded_is_loaded_as_shapes() -> None:
 
 
 def test_memory_is_that_of_one_slice() -> None:
-    whole, slice_ = (of_training(CONFIG, slices=n).least for n in (1, 4))
+    model = without_weights(CONFIG)
+    whole, slice_ = (of_training(model, slices=n).least for n in (1, 4))
     assert slice_ == whole // 4
-    assert "on each of 4 processes" in of_training(CONFIG, slices=4).parts
+    assert "on each of 4 processes" in of_training(model, slices=4).parts
 
 
 # ---- Files -------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mathref.model import ModelConfig, Transformer
 from mathref.runs import ASSETS, resolve_model, run_command
 from mathref.tokenizer import load_tokenizer
 from mathref.trainer import SolutionLikelihood, TrainConfig, make_optimizer, optimise_step
-from mathref.weights import load_model, model_digest, save_model
+from mathref.weights import load_model, model_digest, save_model, stored_types
 
 PEFT = all(importlib.util.find_spec(name) is not None for name in ("peft", "transformers"))
 needs_peft = pytest.mark.skipif(not PEFT, reason="needs peft and transformers (requirements-dev.txt)")
@@ -166,6 +166,63 @@ def test_an_adapter_folder_is_its_base_with_the_adapter_merged(dtype, tmp_path):
 # --- What is trained, and what is kept ---
 
 
+# --- Frozen weights in bfloat16 ---
+
+
+def steps(model: Transformer, config: TrainConfig) -> list[float]:
+    """Losses of three steps."""
+    optimizer, losses = make_optimizer(model, config), []
+    for _ in range(3):
+        losses.append(optimise_step(model, examples(6), SolutionLikelihood(), optimizer, 0.1, config)[0])
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_frozen_weights_in_bfloat16_take_the_very_steps_of_float32(name, emulated, monkeypatch, tmp_path):
+    """Autocast makes bfloat16 of them anyway, in each product again; where it is off they are widened."""
+    monkeypatch.setattr("mathref.linear.BFLOAT16_IS_EMULATED", emulated)
+    config = TrainConfig(steps=3, dtype=torch.bfloat16, tokens_per_batch=64)
+    narrow, wide = new_base(name).bfloat16(), new_base(name).bfloat16().float()
+    for model in (narrow, wide):
+        adapted(model, LoRAConfig(3, 7.0, ("q_proj", "down_proj")))
+    kept = {f"{layer}.weight" for layer in adapters(narrow)}
+    assert {key for key, p in narrow.named_parameters() if p.dtype == torch.bfloat16} == kept
+    losses = steps(narrow, config)
+    assert losses == steps(wide, config) and losses[2] < losses[0]
+    for a, b in zip(narrow.parameters(), wide.parameters(), strict=True):
+        assert torch.equal(a.float(), b)
+    assert torch.equal(narrow(TOKENS), wide(TOKENS))  # without autocast, as in a validation
+    for model, folder in ((narrow, tmp_path / "narrow"), (wide, tmp_path / "wide")):
+        save_model(model, folder)  # merged in float32 either way
+    files = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("narrow", "wide")]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("stored", "flags", "kept"),
+    [
+        (torch.bfloat16, "--dtype bfloat16", "bfloat16"),
+        (torch.bfloat16, "--dtype float32", "float32"),
+        (torch.float32, "--dtype bfloat16", "float32"),  # rounding them would change the merged model
+        (torch.float16, "--dtype bfloat16", "float32"),
+    ],
+)
+def test_frozen_weights_keep_bfloat16_where_that_loses_nothing(
+    stored, flags, kept, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("mathref.linear.BFLOAT16_IS_EMULATED", False)
+    save_model(load_model(ASSETS / "tiny", dtype=stored), tmp_path / "base")
+    load_tokenizer(ASSETS / "tiny").save(tmp_path / "base")
+    assert stored_types(tmp_path / "base") == {stored}
+    line = f"--stage ssft --model {tmp_path / 'base'} --steps 1 {FLAGS} {flags} {solved(tmp_path)}"
+    line = line.replace(f"--samples {tmp_path / 'samples.jsonl'}", "")
+    assert run_command(train.main, [*line.split(), "--out", str(tmp_path / "run")]) == 0
+    assert f"frozen ones in {kept}" in capsys.readouterr().out
+    assert stored_types(tmp_path / "run") == {torch.float32}  # merged in float32, whatever was frozen
+
+
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_only_adapters_have_gradients_and_are_trained(checkpointing):
     model = adapted(new_base(), LoRAConfig(3, 7.0, ("q_proj", "down_proj")))
@@ -231,11 +288,23 @@ def test_the_memory_table_of_the_page_is_that_of_these_models(name, config, n_al
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert (f"{total:,}", f"{trained:,}") == (n_all, n)
     page = (ROOT / "docs" / "ADAPTERS.md").read_text(encoding="utf-8")
-    full, lora = re.findall(rf"^\| {name}, (?:all weights|rank 16) \|(.*)\|$", page, flags=re.M)
-    gb = [[float(cell) for cell in re.findall(r"([\d.]+) GB", row)] for row in (full, lora)]
-    for row, weights, learnt in ((gb[0], total, total), (gb[1], total + trained, trained)):
-        sizes = [4 * weights, 4 * learnt, 8 * learnt, 4 * weights + 12 * learnt, 12 * learnt]
-        assert row == pytest.approx([size / 1e9 for size in sizes], abs=0.0051)
+
+    def row(kind: str) -> list[float]:
+        (found,) = re.findall(rf"^\| {name}{kind} \|(.*)\|$", page, flags=re.M)
+        return [float(cell) for cell in re.findall(r"([\d.]+) GB", found)]
+
+    def expected(weights: int, learnt: int) -> Any:
+        sizes = [weights, 4 * learnt, 8 * learnt, weights + 12 * learnt]
+        return pytest.approx([size / 1e9 for size in sizes], abs=0.0051)
+
+    full, lora = row(", all weights"), row(", rank 16")
+    assert full[:4] == expected(4 * total, total) and lora[:4] == expected(4 * (total + trained), trained)
+    assert [full[4], lora[4]] == pytest.approx([12 * total / 1e9, 12 * trained / 1e9], abs=0.0051)
+    if name == "7B":
+        n_frozen = sum(layer.weight.numel() for layer in adapters(model).values())
+        narrow = row(" in bfloat16, rank 16")
+        assert narrow[:4] == expected(4 * (total + trained) - 2 * n_frozen, trained)
+        assert narrow[4] == lora[4]
 
 
 # --- PEFT ---

@@ -15,6 +15,7 @@ from mathref.choosing import SampleConfig
 from mathref.config import ModelConfig
 from mathref.files import read_json, write_json
 from mathref.kv_cache import KVCache
+from mathref.lora import LoRAConfig, add_adapters
 from mathref.memory import Need, cache_bytes, check, count_parameters, host_memory
 from mathref.runs import ASSETS, run_command
 from mathref.weights import load_config, without_weights
@@ -55,10 +56,13 @@ def test_an_adapter_is_as_large_as_its_base(tmp_path):
 def test_a_model_of_seven_billion():
     assert count_parameters(LLAMA_7B) == WEIGHTS_7B
     assert cache_bytes(LLAMA_7B, 1, 1, torch.bfloat16) == TOKEN_7B
-    training = memory.of_training(LLAMA_7B)
+    training = memory.of_training(without_weights(LLAMA_7B))
     assert training.least == training.most == 16 * WEIGHTS_7B
-    adapters = memory.of_training(LLAMA_7B, n_trained=1_000_000)
-    assert adapters.least == 4 * (WEIGHTS_7B - 1_000_000) + 16_000_000
+    model = without_weights(LLAMA_7B)
+    add_adapters(model.bfloat16(), LoRAConfig(16, 32), seed=0)
+    n_ends, n_norms = 2 * 32000 * 4096, 65 * 4096  # embedding and head, norms: these stay in float32
+    n_narrow = WEIGHTS_7B - n_ends - n_norms
+    assert memory.of_training(model).least == 2 * n_narrow + 4 * (n_ends + n_norms) + 16 * 39_976_960
     scoring = memory.of_scoring(LLAMA_7B, 16384, torch.bfloat16)
     assert (scoring.least, scoring.most) == (2 * WEIGHTS_7B, 2 * WEIGHTS_7B + 16384 * 3 * 11008 * 2)
 
