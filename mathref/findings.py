@@ -45,8 +45,12 @@ class Study:
 
     @functools.cache  # noqa: B019 (one study a process)
     def scored(self, name: str, seed: int) -> Scored | None:
-        """The samples file NAME.jsonl of one seed with its metrics; None where it is not there."""
-        path = self.folder / f"seed{seed}" / f"{name}.jsonl"
+        """The samples file NAME.jsonl of one seed with its metrics; None where it is not there, or where the
+        log of the study does not say that it is whole.
+        """
+        path, done = self.folder / f"seed{seed}" / f"{name}.jsonl", finished(self.folder)
+        if done and f"seed{seed}/{name}" not in done:
+            return None
         return report.score(str(path), *read_samples(path)) if path.exists() else None
 
     def per_seed(self, name: str, metric: str) -> list[Values]:
@@ -354,7 +358,7 @@ def _style_interaction(study: Study, size: str) -> Expectation:
     names = ("detailed-test", "brief-test", "fewshot-detailed", "fewshot-brief")
     found = [study.values(f"{size}-{name}", study.maj) for name in names]
     label = f"{size}: gap fine-tuned - gap prompted, {study.maj}"
-    if any(values is None for values in found):
+    if any(values is None for values in found) or len({len(values) for values in found if values}) > 1:
         return Expectation(label, None, "above")
     a, b, c, d = (np.array(values) for values in found)
     return Expectation(label, paired_bootstrap((a - b).tolist(), (c - d).tolist()), "above")

@@ -176,6 +176,25 @@ def test_a_file_that_is_still_growing_does_not_count_yet(tmp_path):
     assert found.values("x", "Maj1@3") == [1.0, 1.0] and "[" not in found.cell("x", "Maj1@3")
 
 
+def test_a_file_whose_job_is_not_done_does_not_count_yet(tmp_path):
+    """Half of a file stood in the tables as if it were the whole, and the style comparison of files of
+    different lengths ended the page with "operands could not be broadcast together".
+    """
+    names = ("detailed-test", "brief-test", "fewshot-detailed", "fewshot-brief")
+    for folder in (tmp_path / "without", tmp_path / "with"):
+        for name in names:
+            n = 3 if name == "fewshot-detailed" else 6
+            right = {f"p{i}": [True, i > 2, name == "detailed-test"] for i in range(n)}
+            samples_file(folder / "seed0" / f"tiny-{name}.jsonl", right)
+    page = findings.write(tmp_path / "without", 1, ("tiny",), 3).read_text()
+    assert "tiny: detailed - brief, Maj1@3" in page and "gap fine-tuned" not in page
+    spent = {"command": "sample.py", "resumed": False, "seconds": 1.0, "cpu_s": 1.0, "peak_mb": 1}
+    done = [{"job": f"seed0/tiny-{name}"} | spent for name in names if name != "fewshot-detailed"]
+    (tmp_path / "with" / LOG).write_text("".join(json.dumps(record) + "\n" for record in done))
+    page = findings.write(tmp_path / "with", 1, ("tiny",), 3).read_text()
+    assert "few-shot, brief examples" in page and "few-shot, detailed examples" not in page
+
+
 def test_the_page_is_written_from_what_is_there(tmp_path):
     """One evaluator that scores the right answers higher: RR beats Maj1, and the page says so."""
     ids = [f"p{i:02d}" for i in range(30)]
