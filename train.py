@@ -493,7 +493,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
     from mathref import lora, memory
-    from mathref.weights import load_config, stored_types, without_weights
+    from mathref.weights import load_config, type_to_load, without_weights
 
     if args.stage == "pretrain":  # mostly of a new model, and that is a small one
         return
@@ -501,9 +501,8 @@ def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     model = without_weights(load_config(base))
     if adapters:
         # What a stage of a sequence merges is in float32, and the next one starts from it.
-        frozen = frozen_type(args, adapters)
-        if args.stage != "mtsf" and stored_types(base) == {frozen}:
-            model.to(frozen)
+        if args.stage != "mtsf":
+            model.to(type_to_load(base, frozen_type(args, adapters)))
         lora.add_adapters(model, adapters, args.seed)
     slices = processes.world_size() if args.parallel == "fsdp" else 1
     need = memory.of_training(model, slices=slices)

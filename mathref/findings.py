@@ -16,7 +16,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -43,13 +43,18 @@ class Study:
     sizes: tuple[str, ...]
     n: int  # samples a problem
 
+    @functools.cached_property
+    def jobs_done(self) -> dict[str, dict[str, Any]]:
+        """The records of the study's log, by job; empty where there is none."""
+        return finished(self.folder)
+
     @functools.cache  # noqa: B019 (one study a process)
     def scored(self, name: str, seed: int) -> Scored | None:
         """The samples file NAME.jsonl of one seed with its metrics; None where it is not there, or where the
         log of the study does not say that it is whole.
         """
-        path, done = self.folder / f"seed{seed}" / f"{name}.jsonl", finished(self.folder)
-        if done and f"seed{seed}/{name}" not in done:
+        path = self.folder / f"seed{seed}" / f"{name}.jsonl"
+        if self.jobs_done and f"seed{seed}/{name}" not in self.jobs_done:
             return None
         return report.score(str(path), *read_samples(path)) if path.exists() else None
 
@@ -222,7 +227,7 @@ def cost_grid(study: Study, size: str) -> Table | None:
 def costs(study: Study) -> Table | None:
     """What each job took: wall time, processor time, peak memory, tokens or evaluator calls, seed 0."""
     rows = []
-    for name, record in finished(study.folder).items():
+    for name, record in study.jobs_done.items():
         if name.startswith("seed0/"):
             short = name.removeprefix("seed0/")
             memory = "" if record["peak_mb"] is None else f"{record['peak_mb']:,}"
@@ -358,7 +363,7 @@ def _style_interaction(study: Study, size: str) -> Expectation:
     names = ("detailed-test", "brief-test", "fewshot-detailed", "fewshot-brief")
     found = [study.values(f"{size}-{name}", study.maj) for name in names]
     label = f"{size}: gap fine-tuned - gap prompted, {study.maj}"
-    if any(values is None for values in found) or len({len(values) for values in found if values}) > 1:
+    if len({len(values or ()) for values in found}) > 1 or not found[0]:  # one is missing or still growing
         return Expectation(label, None, "above")
     a, b, c, d = (np.array(values) for values in found)
     return Expectation(label, paired_bootstrap((a - b).tolist(), (c - d).tolist()), "above")

@@ -47,7 +47,7 @@ from mathref.prompts import completion, generator_prompt
 from mathref.sampler import sample
 from mathref.tokenizer import Tokenizer, check_fits, load_tokenizer, train_sentencepiece
 from mathref.trainer import Objective, SolutionLikelihood, TrainConfig
-from mathref.weights import load_model, stored_types
+from mathref.weights import load_model, type_to_load
 
 # The paper's two sizes, PaLM 2-S* and PaLM 2-L, as far as a laptop goes.
 VOCAB_SIZE = 768  # 256 of them are bytes: any text can be encoded
@@ -169,10 +169,8 @@ def start_from(
     if isinstance(folder, Start):
         return folder
     tokenizer = load_tokenizer(folder)
-    # Float32 whatever is stored: a small step added to a bfloat16 weight is mostly rounded away.
     there = distributed.loading_device(device, parallel)
-    dtype = frozen if stored_types(folder) == {frozen} else torch.float32
-    model = load_model(folder, device=str(there), dtype=dtype)
+    model = load_model(folder, device=str(there), dtype=type_to_load(folder, frozen))
     check_fits(tokenizer, model.config)
     note = f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
     return Start(model, tokenizer, note)

@@ -243,6 +243,13 @@ def stored_types(path: str | Path) -> set[torch.dtype | None]:
     return {types.get(code) for code in codes}
 
 
+def type_to_load(path: str | Path, frozen: torch.dtype) -> torch.dtype:
+    """The type to train a checkpoint in: float32, since a small step added to a bfloat16 weight is mostly
+    rounded away; or `frozen`, enough for weights that take no steps (lora.py), where all are stored in it.
+    """
+    return frozen if stored_types(path) == {frozen} else torch.float32
+
+
 def model_digest(path: str | Path) -> str:
     """Short digest of config and weights: names the model that made a samples file."""
     if (base := lora.adapter_base(path)) is not None:
