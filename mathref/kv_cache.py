@@ -57,7 +57,7 @@ class KVCache:
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep `rows` only: finished sequences leave the batch, and what only they reached is cut off."""
-        self._make_room(len(rows))
+        self.reserve(len(rows))
         for tensor in (*self.k, *self.v):  # what is left behind them stays, and stays hidden
             tensor[: len(rows), :, : self.longest] = tensor[rows, :, : self.longest]
         self.lengths = self.lengths[rows]
@@ -68,7 +68,7 @@ class KVCache:
         if not len(source):
             return
         B = max(len(self.lengths), int(target.max()) + 1)
-        self._make_room(B)
+        self.reserve(B)
         for tensor in (*self.k, *self.v):
             tensor[target, :, : self.longest] = tensor[source, :, : self.longest]
         lengths = F.pad(self.lengths, (0, B - len(self.lengths)))
@@ -82,7 +82,7 @@ class KVCache:
             self.k, self.v = other.k, other.v
             self.lengths, self.longest = other.lengths, other.longest
             return
-        self._make_room(B + n)
+        self.reserve(B + n)
         longest = max(self.longest, other.longest)
         for own, new in zip((*self.k, *self.v), (*other.k, *other.v), strict=True):
             own[:B, :, self.longest : longest] = 0
@@ -90,7 +90,8 @@ class KVCache:
             own[B : B + n, :, other.longest : longest] = 0
         self.lengths, self.longest = torch.cat((self.lengths, other.lengths)), longest
 
-    def _make_room(self, rows: int) -> None:
+    def reserve(self, rows: int) -> None:
+        """Have memory for `rows` rows; what the rows in use hold stays."""
         room, B = len(self.k[0]), len(self.lengths)
         if rows <= room:
             return

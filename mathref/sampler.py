@@ -30,6 +30,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from mathref.choosing import choose, row_uniforms
+from mathref.cuda_graph import DecodingStep
 from mathref.decoding import SampleConfig, before_stop
 from mathref.kv_cache import KVCache
 from mathref.model import Transformer
@@ -190,6 +191,7 @@ def _decode(
     stopped = torch.zeros(R, dtype=torch.bool, device=device)
     live = slot = length[:0]  # (A,) the completions being written, and the batch row with each one's text
     cache = KVCache(model.config, 0, max_len, device=device, dtype=weight.dtype)
+    hidden_after = DecodingStep(model, cache)
     logits = torch.empty(0, model.config.vocab_size, device=device)  # (B, V)
     started = 0  # tasks
     while started < len(tasks) or len(live):
@@ -217,7 +219,7 @@ def _decode(
         live, slot, token = live[going], slot[going], token[going]
         if len(live):
             slot, following = _part(cache, slot, token)
-            logits = model(following.unsqueeze(1), kv_cache=cache)[:, -1]
+            logits = model.head(hidden_after(following))
         else:
             cache.select(live)
             logits = logits[:0]

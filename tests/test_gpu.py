@@ -2,8 +2,13 @@
 
 import pytest
 import torch
+from test_families import EACH, our_model, random_tokens
+from test_lora import adapted, steps
 
 from mathref.batches import encode_example
+from mathref.cuda_graph import DecodingStep
+from mathref.kv_cache import KVCache
+from mathref.lora import LoRAConfig
 from mathref.problems import generate
 from mathref.prompts import generator_prompt
 from mathref.runs import ASSETS
@@ -50,3 +55,67 @@ def test_a_gpu_takes_the_same_step():
             found.append(step)
     for cpu, gpu in zip(found[:2], found[2:], strict=True):
         assert gpu[:2] == pytest.approx(cpu[:2], rel=1e-3) and gpu[2] == cpu[2]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", EACH)
+def test_a_recorded_step_is_the_step(case, dtype):
+    """To the last bit what the same padded batch gives without recording; rows leave and are copied."""
+    model = our_model(case).to("cuda", dtype)
+    caches = [KVCache(model.config, 0, 40, device="cuda", dtype=dtype) for _ in range(3)]
+    recorded, padded, plain = (
+        DecodingStep(model, cache, pad=pad) for cache, pad in zip(caches, (None, True, False), strict=True)
+    )
+    padded.records = False
+    assert recorded.records and recorded.pad
+    mask = torch.arange(9) < torch.tensor([3, 9, 9, 1, 3]).unsqueeze(1)
+    for cache in caches:
+        prompts = KVCache(model.config, 5, 40, device="cuda", dtype=dtype)
+        model.hidden(random_tokens(5, 9).cuda(), mask=mask.cuda(), kv_cache=prompts)
+        cache.extend(prompts)
+    for i in range(30):
+        if i == 12:
+            for cache in caches:
+                cache.select(torch.tensor([4, 0, 2], device="cuda"))
+                cache.copy_rows(torch.tensor([2, 0], device="cuda"), torch.tensor([3, 4], device="cuda"))
+        tokens = random_tokens(5, seed=i).cuda()
+        a, b, c = (step(tokens) for step in (recorded, padded, plain))
+        assert torch.equal(a, b)
+        if dtype == torch.float32:
+            torch.testing.assert_close(a, c, rtol=1e-3, atol=1e-3)
+    assert any(recorded._graphs.values()) and not any(padded._graphs.values())
+
+
+def test_samples_do_not_depend_on_recording(monkeypatch):
+    """The whole loop in bfloat16 with refill: texts, tokens and log-probabilities, bit for bit."""
+    tokenizer = load_tokenizer(ASSETS / "small")
+    model = load_model(ASSETS / "small", "cuda", torch.bfloat16)
+    prompts = [generator_prompt(p.problem) for p in generate("validation", 40)]
+
+    def draw():
+        return sample(model, tokenizer, prompts, n=8, max_new_tokens=100, batch_rows=64)
+
+    found = draw()
+    assert draw() == found
+    create = DecodingStep.__init__
+
+    def without_recording(step, *args):
+        create(step, *args)
+        step.records = False
+
+    monkeypatch.setattr(DecodingStep, "__init__", without_recording)
+    assert draw() == found
+
+
+def test_frozen_bfloat16_weights_take_the_steps_of_float32():
+    """LoRA on a GPU: autocast makes bfloat16 of frozen weights in each product anyway."""
+    config = TrainConfig(steps=3, dtype=torch.bfloat16, tokens_per_batch=64)
+    found = []
+    for widen in (False, True):
+        model = load_model(ASSETS / "tiny", "cpu", torch.bfloat16)
+        model = adapted(model.float() if widen else model, LoRAConfig(4, 8.0)).cuda()
+        found.append((steps(model, config), [p.float() for p in model.parameters()]))
+    (narrow, weights), (wide, others) = found
+    assert narrow == wide and narrow[2] < narrow[0]
+    assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
