@@ -4,8 +4,8 @@ Paper: none; section 6.1 gives it its work: the candidates of one problem share 
 and sampled solutions have beginnings in common.
 Choices [P]: in alphabetical order of their ids a text shares most with the text before it, so that the new
 tokens of each text are what follows that. Every token of the row goes through the matrix products once.
-Attention alone works text by text: a text's new tokens against all of its tokens, texts of like length
-together (`Group`), so that padding costs little and only there.
+Attention alone works text by text: a text's new tokens against all of its tokens, texts with about as many
+new tokens together (`Group`), so that padding costs little and only there.
 
 Shapes: N tokens in the row, b texts in a group, t new tokens and s tokens of a text, padded to the longest.
 """
@@ -18,14 +18,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-LIKE = 1.25  # the longest text of a group has at most this many times the tokens of the shortest
+LIKE = 1.25  # the most new tokens of a text in a group are at most this many times the fewest,
+FEW = 8  # or this many, if the fewest are fewer
 
 Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Texts of like length, for one call of attention; their new tokens follow each other in the row."""
+    """Texts for one call of attention; their new tokens, about as many each, follow each other in the row."""
 
     queries: torch.Tensor  # (b, t) places in the row of each text's new tokens
     is_new: torch.Tensor  # (new tokens,) those of the b * t queries that are no padding
@@ -73,7 +74,7 @@ def prefix_tree(
         raise ValueError("a text without tokens has no place in a prefix tree")
     distinct = sorted(set(texts))
     shared = [n if n >= least_shared else 0 for n in shared_starts(distinct)]
-    clusters = _of_like_length(distinct)
+    clusters = _of_like_length([len(text) - start for text, start in zip(distinct, shared, strict=True)])
     first_place, end = [0] * len(distinct), 0  # where each text's new tokens begin
     for i in (i for cluster in clusters for i in cluster):
         first_place[i] = end
@@ -94,11 +95,11 @@ def prefix_tree(
     )
 
 
-def _of_like_length(texts: Sequence[Ids]) -> list[list[int]]:
-    """Indices of texts, shortest first, in runs of like length."""
+def _of_like_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Their indices, shortest first, in runs of like length."""
     runs: list[list[int]] = []
-    for i in sorted(range(len(texts)), key=lambda i: len(texts[i])):
-        if not runs or len(texts[i]) > LIKE * len(texts[runs[-1][0]]):
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not runs or lengths[i] > LIKE * max(FEW, lengths[runs[-1][0]]):
             runs.append([])
         runs[-1].append(i)
     return runs

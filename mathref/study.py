@@ -60,7 +60,7 @@ class Scale:
     scr: tuple[str, ...] = ("--lr", "3e-4")  # further flags of every evaluator's training
     mixed_steps: int = 300  # joint and contrastive
     sample: tuple[str, ...] = ()  # further flags of every sample.py
-    batch_rows: int = 1024  # half of it with few-shot examples: long prompts, and completions soon differ
+    batch_rows: int = 4096  # an eighth with few-shot examples: long prompts, and completions soon differ
 
 
 QUICK = Scale(
@@ -148,7 +148,7 @@ class Plan:
         n, limit = self.scale.n if n is None else n, self.scale.limit if limit is None else limit
         command = ("sample.py", "--model", str(model), "--seed", str(self.seed), "--limit", str(limit))
         decoding = ("--greedy",) if n == 1 else ("--n", str(n))
-        rows = self.scale.batch_rows // (2 if "--few-shot" in more else 1)
+        rows = self.scale.batch_rows // (8 if "--few-shot" in more else 1)
         flags = (
             *decoding,
             "--out",
@@ -457,12 +457,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=1, metavar="K", help="repeat all training with the seeds 0 to K-1")
     add("--quick", action="store_true", help="minutes instead of hours; the numbers mean nothing")
     add("--jobs", type=int, default=2, help="commands side by side, one thread each; 1: all threads for one")
-    add("--batch-rows", type=int, default=Scale.batch_rows, help="samples side by side; few-shot: half of it")
+    add("--batch-rows", type=int, default=Scale.batch_rows, help="samples side by side; few-shot: an eighth")
     add("--list", action="store_true", help="print the commands, run none")
     add("--tables", action="store_true", help="only write the tables of what is there")
     add("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
-    for name, least in (("seeds", 1), ("jobs", 1), ("batch_rows", 2)):
+    for name, least in (("seeds", 1), ("jobs", 1), ("batch_rows", 8)):
         if (value := getattr(args, name)) < least:
             raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
     args.parts = list(PARTS) if "all" in args.parts else args.parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mathref.model import ModelConfig, Transformer
-from mathref.prefix_tree import prefix_tree
+from mathref.prefix_tree import FEW, LIKE, prefix_tree
 
 SHAPE = ModelConfig(
     vocab_size=11, n_layer=2, n_head=4, n_kv_head=2, head_dim=6, n_embd=20, n_inner=28, max_seq_len=16
@@ -44,6 +45,19 @@ def test_each_token_is_worked_on_once_and_sees_the_beginning_it_ends(found):
             assert seen[-1] == place and tuple(seen) in paths
             place += 1
     assert place == tree.tokens.shape[1]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=30), st.integers(0, 60))
+def test_attention_is_hardly_padded_where_a_text_adds_little_to_the_one_before(lengths, n_shared):
+    """Of texts with one beginning the first adds all of it: among the others it would pad each to that."""
+    beginning = (0,) * n_shared
+    found = [beginning + (1 + i,) * length for i, length in enumerate(lengths)]
+    new = [len(found[0]), *lengths[1:]]
+    groups = prefix_tree(found).groups
+    assert sum(group.queries.numel() for group in groups) <= sum(LIKE * max(FEW, n) for n in new)
+    assert sum(len(group.is_new) for group in groups) == sum(new)
+    assert len(groups) <= 1 + math.log(max(*new, FEW) / FEW, LIKE) + 1
 
 
 def test_a_tree_by_hand():
