@@ -15,6 +15,7 @@ Shapes: B rows of the batch, C = n_embd.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import torch
@@ -97,7 +98,12 @@ class DecodingStep:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            hidden = self._hidden(rows, keys)
+            try:
+                hidden = self._hidden(rows, keys)
+            except BaseException:  # out of memory, say: that is told, not that a recording broke off
+                with contextlib.suppress(RuntimeError):
+                    graph.capture_end()
+                raise
             graph.capture_end()
         torch.cuda.current_stream().wait_stream(stream)
         return graph, hidden

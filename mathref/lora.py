@@ -153,10 +153,16 @@ def add_adapters(model: Transformer, config: LoRAConfig, seed: int) -> str:
     for p in model.parameters():
         if id(p) not in narrow:
             p.data = p.data.to(_wide(p))
-    n_all, n = (sum(p.numel() for p in model.parameters() if p.requires_grad >= only) for only in (0, 1))
+    n_all, n = n_weights(model)
     shown = f"rank {config.rank}, alpha {config.alpha:g}, on {', '.join(config.targets)}"
     types = {str(layer.weight.dtype).removeprefix("torch.") for layer in adapters(model).values()}
     return f"LoRA: {shown}; {n:,} of {n_all:,} parameters are trained, frozen ones in {', '.join(types)}"
+
+
+def n_weights(model: Transformer) -> tuple[int, int]:
+    """How many weights `model` has, and how many of them are trained."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, _ in sizes), sum(n for n, is_trained in sizes if is_trained)
 
 
 def _file_name(name: str, model: Transformer) -> str:

@@ -20,6 +20,7 @@ import torch
 
 from mathref.config import ModelConfig
 from mathref.decoding import SampleConfig
+from mathref.lora import n_weights
 from mathref.model import Transformer
 from mathref.weights import without_weights
 
@@ -41,7 +42,7 @@ class Need:
 
 def count_parameters(config: ModelConfig) -> int:
     """Weights of a model of this config; tied ones count once."""
-    return sum(p.numel() for p in without_weights(config).parameters())
+    return n_weights(without_weights(config))[0]
 
 
 def cache_bytes(config: ModelConfig, rows: int, length: int, dtype: torch.dtype) -> int:
@@ -56,9 +57,7 @@ def of_training(model: Transformer, *, slices: int = 1) -> Need:
     """The weights of `model`, whose shapes and types are enough (`without_weights`), and gradient and AdamW's
     state of those that are trained; one of `slices` where several processes share them.
     """
-    total, n_trained = (
-        sum(p.numel() for p in model.parameters() if p.requires_grad >= only) for only in (0, 1)
-    )
+    total, n_trained = n_weights(model)
     needed = sum(p.numel() * p.element_size() for p in model.parameters()) + TRAINING_BYTES * n_trained
     parts = f"training {n_trained:,} of {total:,} weights takes {_shown(needed)}, activations apart"
     if slices > 1:
