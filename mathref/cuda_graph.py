@@ -61,13 +61,11 @@ class DecodingStep:
         for held, new in ((self._tokens, tokens.unsqueeze(1)), (self._lengths, cache.lengths)):
             held[:B] = new
             held[B : shape[0]] = 0
-        if shape not in self._graphs:
-            self._graphs[shape] = None
-            hidden = self._hidden(*shape)
-        elif self.records:
+        if self.records and shape in self._graphs:
             graph, hidden = self._graphs[shape] = self._graphs[shape] or self._record(*shape)
             graph.replay()
         else:
+            self._graphs[shape] = None  # met
             hidden = self._hidden(*shape)
         cache.advance(1)
         return hidden[:B]

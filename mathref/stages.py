@@ -31,6 +31,7 @@ from mathref.candidates import Classes
 from mathref.data import Problem, read_samples_noted, remove_held_out, training_data
 from mathref.files import digest_text, write_json
 from mathref.grader import grade
+from mathref.lora import n_weights
 from mathref.model import ModelConfig, Transformer, with_more_layers
 from mathref.objectives import (
     Contrast,
@@ -122,7 +123,7 @@ def pretrain(
     objective = SolutionLikelihood()
     n_tokens = sum(len(d.ids) for d in documents)
     notes = [
-        f"{origin}, {sum(p.numel() for p in network.parameters()):,} parameters",
+        f"{origin}, {n_weights(network)[0]:,} parameters",
         f"{n_train:,} documents, {n_tokens:,} tokens of built-in text, none from validation or test problems",
     ]
     return Stage(
@@ -172,7 +173,7 @@ def start_from(
     there = distributed.loading_device(device, parallel)
     model = load_model(folder, device=str(there), dtype=type_to_load(folder, frozen))
     check_fits(tokenizer, model.config)
-    note = f"base model {folder}, {sum(p.numel() for p in model.parameters()):,} parameters"
+    note = f"base model {folder}, {n_weights(model)[0]:,} parameters"
     return Start(model, tokenizer, note)
 
 
