@@ -4,17 +4,17 @@ Paper: Tables 2 to 7, Figure 1, section 11 (the orderings that would count as re
 (what its tables lack).
 Choices [P]: where training is repeated with several seeds a problem's value is its mean over them, and
 intervals and paired tests resample problems, so that they hold the spread of the problems; the spread of
-training is shown beside it as the lowest and highest seed. An ordering holds where every comparison it
-consists of has a 95% interval on the right side of zero, does not hold where one lies on the wrong side,
-and is undecided otherwise. "Weak" and "strong" are the first and the last of the study's sizes, for PaLM
-2-S* and PaLM 2-L.
+training is shown beside it as the lowest and highest seed. A comparison takes the seeds that both sides
+have. An ordering holds where every comparison it consists of has a 95% interval on the right side of zero,
+does not hold where one lies on the wrong side, and is undecided otherwise. "Weak" and "strong" are the
+first and the last of the study's sizes, for PaLM 2-S* and PaLM 2-L.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,9 +29,11 @@ from mathref.rerank import LIKELIHOOD
 from mathref.selection import first_samples, scored_share, selected_right
 from mathref.study import LOG, LOSSES, finished
 
+Source = tuple[str, str]  # file and metric
 Values = list[float]  # one per problem, sorted by problem id
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
 COST_KS, COST_NS = (1, 2, 4, 8, 16, 64), (4, 16, 64)
+PROMPTED = "fewshot"  # in the names of the files of the bases that nothing trains
 
 
 @dataclass(frozen=True)
@@ -58,24 +60,35 @@ class Study:
             return None
         return report.score(str(path), *read_samples(path)) if path.exists() else None
 
-    def per_seed(self, name: str, metric: str) -> list[Values]:
+    def per_seed(self, name: str, metric: str) -> dict[int, Values]:
         """The values of a metric for every seed that has the file; the greedy file is found by its name.
 
         A file that is still being written, shorter than another seed's, is left out.
         """
         file = f"{name}-greedy" if metric == "Pass@1" else name
-        scored = [self.scored(file, seed) for seed in range(self.seeds)]
-        found = [s.values[metric] for s in scored if s is not None and metric in s.values]
-        return [values for values in found if len(values) == max(map(len, found))]
+        scored = {seed: self.scored(file, seed) for seed in range(self.seeds)}
+        found = {seed: s.values[metric] for seed, s in scored.items() if s is not None and metric in s.values}
+        longest = max(map(len, found.values()), default=0)
+        return {seed: values for seed, values in found.items() if len(values) == longest}
 
-    def values(self, name: str, metric: str) -> Values | None:
-        """The mean over seeds of every problem's value; None where nothing was measured."""
-        seeds = self.per_seed(name, metric)
-        return np.mean(seeds, axis=0).tolist() if seeds else None
+    def seeds_of(self, *sources: Source) -> list[list[Values]]:
+        """The values of all `sources` for every seed that each of them has; empty where one was not measured.
+
+        What is compared was thus trained from the same start. A prompted base is not trained: its one file
+        stands for every seed.
+        """
+        measured = [self.per_seed(*source) for source in sources]
+        trained = [set(found) for (name, _), found in zip(sources, measured, strict=True)
+                   if PROMPTED not in name]  # fmt: skip
+        n_problems = {len(values) for found in measured for values in found.values()}
+        if not all(measured) or len(n_problems) > 1:  # one is missing or still growing
+            return []
+        seeds = sorted(set.intersection(*trained)) if trained else [0]
+        return [[found.get(seed) or next(iter(found.values())) for found in measured] for seed in seeds]
 
     def cell(self, name: str, metric: str) -> str:
         """ "38.8 (34.6-43.1)", with several seeds followed by "[37.9-39.6]", the lowest and the highest."""
-        seeds = self.per_seed(name, metric)
+        seeds = list(self.per_seed(name, metric).values())
         if not seeds:
             return ""
         values = np.mean(seeds, axis=0).tolist()
@@ -120,6 +133,7 @@ OTHER_ROWS = {
     "wrong10-test": "SSFT, 10% of the steps wrong",
     "wrong30-test": "SSFT, 30% of the steps wrong",
 }
+OTHER_JUDGES = ("scr-first", "joint-0.1", "joint-1", "joint-10")  # evaluators of the part `order`
 TRANSFER_ROWS = {
     "detailed-heldout": "SSFT on all families",
     "without-heldout": "SSFT without these families",
@@ -141,16 +155,15 @@ def generators(study: Study) -> Table | None:
 
 def other_generators(study: Study, names: dict[str, str]) -> Table | None:
     """The generators of the other parts, each beside the one that they are compared with."""
-    rows = []
+    rows, metrics = [], ("Pass@1", study.maj, study.oracle)
     for size in dict.fromkeys(study.sizes):
         found = {name: label for name, label in names.items() if study.cell(f"{size}-{name}", study.maj)}
         for name, label in ({"detailed-test": "SSFT, detailed solutions"} | found if found else {}).items():
-            full = f"{size}-{name}"
-            cells = [study.cell(full, m) for m in ("Pass@1", study.maj, study.oracle)]
-            tail = [_points(_difference(study, (full, m), (f"{size}-detailed-test", m)))
-                    for m in ("Pass@1", study.maj)] if name != "detailed-test" else ["", ""]  # fmt: skip
-            rows.append([size, label, *cells, *tail])
-    head = ["base", "training", "Pass@1", study.maj, study.oracle, "Pass@1 - detailed", "Maj1 - detailed"]
+            full, reference = f"{size}-{name}", f"{size}-detailed-test"
+            gains = [compare(study, [(full, m)], [(reference, m)]) for m in metrics]
+            tail = [str(gain) if gain and full != reference else "" for gain in gains]
+            rows.append([size, label, *(study.cell(full, m) for m in metrics), *tail])
+    head = ["base", "training", *metrics, *(f"{m} - detailed" for m in metrics)]
     return Table(head, rows) if rows else None
 
 
@@ -166,8 +179,7 @@ def rules(study: Study) -> Table | None:
     pairs += [(size, "detailed-test", LIKELIHOOD) for size in (weak, strong)]
     pairs += [(strong, "detailed-test", f"{weak}-xent"), (weak, "detailed-test", f"{strong}-xent")]
     pairs += [(strong, "mtsf-xent-test", f"{strong}-xent")]
-    others = ("scr-first", "joint-0.1", "joint-1", "joint-10")
-    pairs += [(strong, "detailed-test", f"{strong}-{name}") for name in others]
+    pairs += [(strong, "detailed-test", f"{strong}-{name}") for name in OTHER_JUDGES]
     names = ("RR.All", "RR.Maj8", "W.RR", "W.RR.Maj8", "Maj1.Top8")
     rows = []
     for size, generator, evaluator in dict.fromkeys(pairs):
@@ -192,7 +204,7 @@ def quality(study: Study) -> Table | None:
     """How well each evaluator ranks and how calibrated it is, seed 0."""
     found = []
     for size in dict.fromkeys(study.sizes):
-        for name in (*(f"{size}-{loss}" for loss in LOSSES), LIKELIHOOD):
+        for name in (*(f"{size}-{judge}" for judge in (*LOSSES, *OTHER_JUDGES)), LIKELIHOOD):
             test = study.scored(judged(size, "detailed-test", name), 0)
             validation = study.scored(judged(size, "detailed-validation", name), 0)
             measured = tables.evaluator_quality(test, validation) if test else None
@@ -268,11 +280,24 @@ def transfer(study: Study) -> Table | None:
 
 
 @dataclass(frozen=True)
+class Difference(PairedDifference):
+    """The mean over seeds of a paired difference, and that of each seed."""
+
+    by_seed: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        """In points: "+3.9 (+1.5 to +6.4)", with several seeds "[+3.8 to +4.0]", the lowest and highest."""
+        mean, low, high = (f"{100 * value:+.1f}" for value in (self.difference, self.low, self.high))
+        seeds = [f"{100 * value:+.1f}" for value in (min(self.by_seed), max(self.by_seed))]
+        return f"{mean} ({low} to {high})" + (f" [{' to '.join(seeds)}]" if len(self.by_seed) > 1 else "")
+
+
+@dataclass(frozen=True)
 class Expectation:
     """One paired difference and the side of zero on which it is expected; "flat" means not above zero."""
 
     label: str
-    difference: PairedDifference | None
+    difference: Difference | None
     expected: Literal["above", "below", "not above", "equal"]
 
     @property
@@ -298,16 +323,14 @@ def overall(comparisons: Sequence[Expectation]) -> Verdict:
     return "holds" if all(v == "holds" for v in verdicts) else "undecided"
 
 
-Source = tuple[str, str]  # file and metric
-
-
-def _difference(study: Study, a: Source, b: Source) -> PairedDifference | None:
-    x, y = study.values(*a), study.values(*b)
-    return paired_bootstrap(x, y) if x and y and len(x) == len(y) else None
-
-
-def _points(d: PairedDifference | None) -> str:
-    return "" if d is None else f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
+def compare(study: Study, plus: Sequence[Source], minus: Sequence[Source]) -> Difference | None:
+    """What the files `plus` have more than `minus`, summed problem by problem; None where one is missing."""
+    found = np.array(study.seeds_of(*plus, *minus))  # (seeds, sources, problems)
+    if not found.size:
+        return None
+    a, b = found[:, : len(plus)].sum(axis=1), found[:, len(plus) :].sum(axis=1)
+    paired = paired_bootstrap(a.mean(axis=0).tolist(), b.mean(axis=0).tolist())
+    return Difference(*astuple(paired), by_seed=tuple((a - b).mean(axis=1).tolist()))
 
 
 def orderings(study: Study) -> list[tuple[str, list[Expectation]]]:
@@ -316,16 +339,16 @@ def orderings(study: Study) -> list[tuple[str, list[Expectation]]]:
     own = {size: judged(size, "detailed-test", f"{size}-xent") for size in (weak, strong)}
     margin = judged(strong, "detailed-test", f"{strong}-margin")
 
-    def compare(label: str, a: Source, b: Source, expected: str = "above") -> Expectation:
-        return Expectation(label, _difference(study, a, b), expected)  # type: ignore[arg-type]
+    def expect(label: str, a: Source, b: Source, expected: str = "above") -> Expectation:
+        return Expectation(label, compare(study, [a], [b]), expected)  # type: ignore[arg-type]
 
     rows = [f"{size}-{name}" for size in dict.fromkeys((weak, strong)) for name in PAPER_ROWS]
-    first = [c for row in rows if study.values(row, maj) for c in (
-        compare(f"{row}: {oracle} - {maj}", (row, oracle), (row, maj)),
-        compare(f"{row}: {maj} - Pass@1", (row, maj), (row, "Pass@1")),
+    first = [c for row in rows if study.per_seed(row, maj) for c in (
+        expect(f"{row}: {oracle} - {maj}", (row, oracle), (row, maj)),
+        expect(f"{row}: {maj} - Pass@1", (row, maj), (row, "Pass@1")),
     )]  # fmt: skip
     sizes = tuple(dict.fromkeys((weak, strong)))
-    style = [compare(f"{s}: detailed - brief, {maj}", (f"{s}-detailed-test", maj), (f"{s}-brief-test", maj))
+    style = [expect(f"{s}: detailed - brief, {maj}", (f"{s}-detailed-test", maj), (f"{s}-brief-test", maj))
              for s in sizes]  # fmt: skip
     mtsf = [(f"{strong}-mtsf-{loss}-test", loss) for loss in LOSSES]
     base, control = f"{strong}-detailed-test", f"{strong}-control-test"
@@ -334,39 +357,36 @@ def orderings(study: Study) -> list[tuple[str, list[Expectation]]]:
         (f"detailed solutions beat brief ones in {maj}", style),
         ("that gap is one of fine-tuning, not of prompting", [_style_interaction(study, s) for s in sizes]),
         ("RR.Maj8 beats RR.All", [
-            compare(f"{s}: RR.Maj8 - RR.All", (own[s], "RR.Maj8"), (own[s], "RR.All")) for s in sizes]),
+            expect(f"{s}: RR.Maj8 - RR.All", (own[s], "RR.Maj8"), (own[s], "RR.All")) for s in sizes]),
         ("a strong evaluator beats Maj1, a weak one does not", [
-            compare(f"{strong}: RR.Maj8 - {maj}", (own[strong], "RR.Maj8"), (own[strong], maj)),
-            compare(f"{weak}: RR.Maj8 - {maj}", (own[weak], "RR.Maj8"), (own[weak], maj), "not above")]),
+            expect(f"{strong}: RR.Maj8 - {maj}", (own[strong], "RR.Maj8"), (own[strong], maj)),
+            expect(f"{weak}: RR.Maj8 - {maj}", (own[weak], "RR.Maj8"), (own[weak], maj), "not above")]),
         ("a strong evaluator helps a weak generator, a weak one hurts a strong one", [
-            compare(f"{strong} over {weak}: RR.Maj8 - {maj}",
+            expect(f"{strong} over {weak}: RR.Maj8 - {maj}",
                     *[(judged(weak, "detailed-test", f"{strong}-xent"), m) for m in ("RR.Maj8", maj)]),
-            compare(f"{weak} over {strong}: RR.Maj8 - {maj}",
+            expect(f"{weak} over {strong}: RR.Maj8 - {maj}",
                     *[(judged(strong, "detailed-test", f"{weak}-xent"), m) for m in ("RR.Maj8", maj)],
                     "below")]),
         ("weighted voting is the best rule; the two losses are about equal", [
-            compare(f"{strong}: W.RR.Maj8 - RR.Maj8", (own[strong], "W.RR.Maj8"), (own[strong], "RR.Maj8")),
-            compare(f"{strong}: W.RR.Maj8 - {maj}", (own[strong], "W.RR.Maj8"), (own[strong], maj)),
-            compare(f"{strong}: W.RR.Maj8, margin - cross-entropy", (margin, "W.RR.Maj8"),
+            expect(f"{strong}: W.RR.Maj8 - RR.Maj8", (own[strong], "W.RR.Maj8"), (own[strong], "RR.Maj8")),
+            expect(f"{strong}: W.RR.Maj8 - {maj}", (own[strong], "W.RR.Maj8"), (own[strong], maj)),
+            expect(f"{strong}: W.RR.Maj8, margin - cross-entropy", (margin, "W.RR.Maj8"),
                     (own[strong], "W.RR.Maj8"), "equal")]),
         (f"MTSF lifts Pass@1 and {maj} and leaves {oracle} flat or lower", [
             c for name, loss in mtsf for c in (
-                compare(f"MTSF {loss} - SSFT, Pass@1", (name, "Pass@1"), (base, "Pass@1")),
-                compare(f"MTSF {loss} - SSFT, {maj}", (name, maj), (base, maj)),
-                compare(f"MTSF {loss} - SSFT, {oracle}", (name, oracle), (base, oracle), "not above"),
-                compare(f"MTSF {loss} - control, {maj}", (name, maj), (control, maj)))]),
+                expect(f"MTSF {loss} - SSFT, Pass@1", (name, "Pass@1"), (base, "Pass@1")),
+                expect(f"MTSF {loss} - SSFT, {maj}", (name, maj), (base, maj)),
+                expect(f"MTSF {loss} - SSFT, {oracle}", (name, oracle), (base, oracle), "not above"),
+                expect(f"MTSF {loss} - control, {maj}", (name, maj), (control, maj)))]),
     ]  # fmt: skip
 
 
 def _style_interaction(study: Study, size: str) -> Expectation:
     """(detailed - brief) after fine-tuning minus the same after prompting, in Maj1, paired by problem."""
     names = ("detailed-test", "brief-test", "fewshot-detailed", "fewshot-brief")
-    found = [study.values(f"{size}-{name}", study.maj) for name in names]
-    label = f"{size}: gap fine-tuned - gap prompted, {study.maj}"
-    if len({len(values or ()) for values in found}) > 1 or not found[0]:  # one is missing or still growing
-        return Expectation(label, None, "above")
-    a, b, c, d = (np.array(values) for values in found)
-    return Expectation(label, paired_bootstrap((a - b).tolist(), (c - d).tolist()), "above")
+    a, b, c, d = ((f"{size}-{name}", study.maj) for name in names)
+    gap = compare(study, (a, d), (b, c))
+    return Expectation(f"{size}: gap fine-tuned - gap prompted, {study.maj}", gap, "above")
 
 
 def ordering_table(found: Sequence[tuple[str, list[Expectation]]]) -> Table:
@@ -374,7 +394,7 @@ def ordering_table(found: Sequence[tuple[str, list[Expectation]]]) -> Table:
     rows = []
     for number, (claim, comparisons) in enumerate(found, start=1):
         rows.append([f"**{number}. {claim}**", "", f"**{overall(comparisons)}**"])
-        rows += [[c.label, _points(c.difference), c.verdict] for c in comparisons if c.difference]
+        rows += [[c.label, str(c.difference), c.verdict] for c in comparisons if c.difference]
     return Table(["ordering of the paper", "difference in points, 95%", "verdict"], rows)
 
 
@@ -385,9 +405,9 @@ def headline(study: Study) -> str | None:
     gains = []
     for style in ("brief", "detailed"):
         base = (f"{strong}-fewshot-{style}", study.maj)
-        if difference := _difference(study, best, base):
+        if difference := compare(study, [best], [base]):
             prompted = f"with {study.maj} and {style} examples {study.cell(*base)}"
-            gains.append(f"{prompted}, gain {_points(difference)} points")
+            gains.append(f"{prompted}, gain {difference} points")
     if not gains:
         return None
     return (

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from mathref import findings, study
-from mathref.findings import Expectation, overall
+from mathref.findings import Difference, Expectation, overall
 from mathref.interrupts import terminable
-from mathref.metrics import PairedDifference
 from mathref.study import LOG, PARTS, QUICK, Job, Scale, jobs, run
 
 
@@ -109,8 +108,8 @@ def test_a_failing_command_ends_the_study_with_its_words(tmp_path, commands):
     assert commands() == ["bad"] and not (folder / "after").exists()
 
 
-def difference(low: float, high: float) -> PairedDifference:
-    return PairedDifference((low + high) / 2, low, high, 0.5)
+def difference(low: float, high: float) -> Difference:
+    return Difference((low + high) / 2, low, high, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -163,9 +162,32 @@ def test_values_are_means_over_seeds_and_tables_show_their_spread(tmp_path):
     samples_file(tmp_path / "seed0" / "x.jsonl", {"a": [True, True, False], "b": [False, False, False]})
     samples_file(tmp_path / "seed1" / "x.jsonl", {"a": [True, False, True], "b": [True, True, False]})
     found = findings.Study(tmp_path, 2, ("tiny", "small"), 3)
-    assert found.values("x", "Maj1@3") == [1.0, 0.5]
+    assert found.per_seed("x", "Maj1@3") == {0: [1.0, 0.0], 1: [1.0, 1.0]}
     assert found.cell("x", "Maj1@3").startswith("75.0 (") and "[50.0-100.0]" in found.cell("x", "Maj1@3")
-    assert found.cell("absent", "Maj1@3") == "" and found.values("absent", "Maj1@3") is None
+    assert found.cell("absent", "Maj1@3") == "" and found.per_seed("absent", "Maj1@3") == {}
+
+
+def test_what_is_compared_has_the_same_seeds(tmp_path):
+    """A row of one seed was compared with the mean of two: the spread of training passed for a difference."""
+    better, worse = {"a": [True, True, False]}, {"a": [False, False, False]}
+    for seed, right in ((0, worse), (1, better)):
+        samples_file(tmp_path / f"seed{seed}" / "small-detailed-test.jsonl", right)
+    samples_file(tmp_path / "seed0" / "small-own-test.jsonl", worse)
+    samples_file(tmp_path / "seed0" / "small-fewshot-brief.jsonl", worse)
+    found = findings.Study(tmp_path, 2, ("tiny", "small"), 3)
+    detailed, own, base, absent = (
+        (f"small-{name}", "Maj1@3") for name in ("detailed-test", "own-test", "fewshot-brief", "absent")
+    )
+    assert found.seeds_of(own, detailed) == [[[0.0], [0.0]]]  # one seed, two sources, one problem
+    # Nothing trains a prompted base: it is any seed's.
+    assert found.seeds_of(base, detailed) == [[[0.0], [0.0]], [[0.0], [1.0]]]
+    assert found.seeds_of(base) == [[[0.0]]]
+    assert findings.compare(found, [own], [absent]) is None
+    gain = findings.compare(found, [detailed], [base])
+    assert gain.difference == 0.5 and gain.by_seed == (0.0, 1.0)
+    assert str(gain) == "+50.0 (+50.0 to +50.0) [+0.0 to +100.0]"
+    # (detailed - base) - (own - base) on the one seed that all have
+    assert findings.compare(found, [detailed, base], [base, own]).by_seed == (0.0,)
 
 
 def test_a_file_that_is_still_growing_does_not_count_yet(tmp_path):
@@ -173,7 +195,7 @@ def test_a_file_that_is_still_growing_does_not_count_yet(tmp_path):
     samples_file(tmp_path / "seed0" / "x.jsonl", {"a": [True, True, False]})
     samples_file(tmp_path / "seed1" / "x.jsonl", {"a": [True, False, True], "b": [True, True, True]})
     found = findings.Study(tmp_path, 2, ("tiny", "small"), 3)
-    assert found.values("x", "Maj1@3") == [1.0, 1.0] and "[" not in found.cell("x", "Maj1@3")
+    assert found.per_seed("x", "Maj1@3") == {1: [1.0, 1.0]} and "[" not in found.cell("x", "Maj1@3")
 
 
 def test_a_file_whose_job_is_not_done_does_not_count_yet(tmp_path):
