@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import torch
 
     from mathref.checkpoint import Progress
+    from mathref.data import TrainingData
     from mathref.lora import LoRAConfig
     from mathref.model import Transformer
     from mathref.stages import Stage
@@ -60,13 +61,22 @@ DEFAULTS = {
     "joint": {"steps": 300, "batch_size": 64, "lr": 1e-4, "warmup_steps": 20, "eval_every": 100},
     "contrastive": {"steps": 100, "batch_size": 32, "lr": 2e-4, "warmup_steps": 10, "eval_every": 50},
 }
-# Flags that would be ignored: pre-training reads its own text alone, and nothing else is pre-trained.
-OF_PRETRAINING = ("judged_share", "more_layers")
-OF_FINE_TUNING = (
-    "data", "style", "families", "exclude_families", "per_problem",
-    "merge_steps", "drop_steps", "corrupt_steps", "n_validation", "samples", "lora_rank",
-    "skip_bad_lines",
-)  # fmt: skip
+# The stages that read a flag, where not all do: elsewhere it would be ignored, and is refused.
+READ_BY: dict[tuple[str, ...], tuple[str, ...]] = {  # stages: flags
+    ("pretrain",): ("judged_share", "more_layers"),
+    STEPWISE: ("data", "families", "exclude_families", "n_validation", "lora_rank", "skip_bad_lines"),
+    ("ssft", "joint", "contrastive"): (
+        "style", "per_problem", "merge_steps", "drop_steps", "corrupt_steps",
+    ),
+    ON_CANDIDATES: (
+        "samples", "n_problems", "n_candidates", "temperature", "top_p", "examples_per_problem", "margin",
+    ),
+    ("scr", "joint"): ("loss", "xent_space", "balance"),
+    ("contrastive",): ("alpha_1", "length_normalised"),
+    ("joint",): ("alpha_2",),
+    ("mtsf",): ("sequence",),
+}  # fmt: skip
+OF_DRAWING = ("n_problems", "n_candidates", "temperature", "top_p")  # what --samples makes needless
 OF_LORA = ("lora_rank", "lora_alpha", "lora_targets")
 # Tokens of a micro-batch: on a CPU its activations should stay in the caches (4096 take a third longer).
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16384
@@ -124,16 +134,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_loop_flags(parser)
     parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
-    for name in OF_FINE_TUNING if args.stage == "pretrain" else OF_PRETRAINING:
-        if getattr(args, name) != parser.get_default(name):
-            raise ValueError(
-                f"--{name.replace('_', '-')} would be ignored by --stage {args.stage}, it belongs to "
-                f"{'fine-tuning' if name in OF_FINE_TUNING else '--stage pretrain'}: leave it out, or choose "
-                "another stage"
-            )
-    for name in OF_LORA:
-        if not args.lora_rank and getattr(args, name) != parser.get_default(name):
-            raise ValueError(f"--{name.replace('_', '-')} would be ignored without --lora-rank: leave it out")
+    stages = {"mtsf", *args.sequence} if args.stage == "mtsf" else {args.stage}
+    ignored = {
+        f"by --stage {args.stage}, it is for {', '.join(readers)}": names
+        for readers, names in READ_BY.items()
+        if stages.isdisjoint(readers)
+    }
+    ignored |= {"without --lora-rank": OF_LORA} if not args.lora_rank else {}
+    ignored |= {"with --samples, which are there": OF_DRAWING} if args.samples else {}
+    for why, names in ignored.items():
+        for name in names:
+            if getattr(args, name) != parser.get_default(name):
+                raise ValueError(f"--{name.replace('_', '-')} would be ignored {why}: leave it out")
+    if args.n_validation is not None and args.n_validation < 1:
+        raise ValueError(
+            f"--n-validation is {args.n_validation}, expected at least 1, to choose the best checkpoint on"
+        )
     if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
         raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
     if args.stage == "mtsf" and not args.sequence:
@@ -252,7 +268,7 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         help="steps between checkpoints for --resume; 0: at the end only",
     )
     add("--log-every", type=int, default=10, help="steps between lines of metrics.jsonl")
-    add("--seed", type=int, default=0, help="of the example order, the data cut, candidates and new weights")
+    add("--seed", type=int, default=0, help="of the example order, candidates and new weights")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of matrix products")
 
@@ -269,6 +285,7 @@ def _by_stage(name: str, text: str) -> str:
 def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
     """One namespace a stage, each with its own defaults filled in, its folder and its number of steps."""
     sequence = args.sequence if args.stage == "mtsf" else [args.stage]
+    args.sequence = sequence
     if args.steps and len(args.steps) not in (1, len(sequence)):
         raise ValueError(
             f"--steps has {len(args.steps)} numbers for {len(sequence)} stages ({', '.join(sequence)}); "
@@ -320,6 +337,9 @@ def build(
     )
     model = stages.start_from(resolve_model(args.model), device, config.parallel, frozen)
     if args.stage == "scr":
+        # The next stage of a sequence is validated on problems that this one must not learn from either.
+        in_turn = args.samples and len(args.sequence) > 1
+        apart_from = [p.problem for p in split(args).validation] if in_turn else []
         return stages.scr(
             model,
             samples,
@@ -327,6 +347,7 @@ def build(
             options,
             device=device,
             n_validation=args.n_validation,
+            apart_from=apart_from,
             skip_bad_lines=args.skip_bad_lines,
         )
     data = {
@@ -346,26 +367,36 @@ def build(
     return mixed(model, args.data, samples, config, options, **data)
 
 
+def split(args: argparse.Namespace) -> TrainingData:
+    """Training and validation problems of --data, as ssft splits them."""
+    from mathref.data import training_data
+    from mathref.problems import select_families
+
+    return training_data(
+        args.data,
+        n_validation=args.n_validation,
+        families=select_families(args.families, args.exclude_families),
+        skip_bad_lines=args.skip_bad_lines,
+    )
+
+
 def candidates(args: argparse.Namespace, generator: Path, device: torch.device) -> Path:
     """The file of --samples, or one that `generator` fills now or has filled before."""
     if args.samples:
         return args.samples
     from mathref.candidates import draw_candidates
-    from mathref.data import training_data
     from mathref.decoding import SampleConfig
-    from mathref.problems import select_families
+    from mathref.formats import normalized
+    from mathref.stages import with_room
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_config
 
-    families = select_families(args.families, args.exclude_families)
-    data = training_data(  # as ssft cuts it: no candidate is one of a validation problem
-        args.data,
-        style="detailed",
-        seed=args.seed,
-        n_validation=args.n_validation,
-        families=families,
-        skip_bad_lines=args.skip_bad_lines,
-    )
-    distinct = list({p.problem: p for p in data.train}.values())
-    chosen = random.Random(args.seed).sample(distinct, min(args.n_problems, len(distinct)))
+    distinct = list({normalized(p.problem): p for p in split(args).train}.values())
+    max_seq_len = load_config(generator).max_seq_len
+    solvable = with_room(load_tokenizer(generator), distinct, max_seq_len)
+    if n_full := len(distinct) - len(solvable):
+        print(f"{n_full} problems get no candidates: they fill the context of {max_seq_len} tokens alone")
+    chosen = random.Random(args.seed).sample(solvable, min(args.n_problems, len(solvable)))
     config = SampleConfig(
         n=args.n_candidates,
         temperature=args.temperature,

@@ -123,7 +123,8 @@ def draw_candidates(
         **vars(config),
         "device": device.type,
     }
-    with open_shared(path, meta, [p.id for p in problems]) as file:
+    advice = "choose another --out, or remove that file if nothing needs it"
+    with open_shared(path, meta, [p.id for p in problems], advice=advice) as file:
         if all(p.id in file.done for p in problems):
             return 0
         model, tokenizer = load_model(generator, device=device), load_tokenizer(generator)

@@ -112,7 +112,8 @@ def load_checkpoint(
         for name, p in trained.items():
             p.copy_(distributed.laid_out_as(p, tensors[f"model.{name}"]))
             state = {key: distributed.laid_out_as(p, tensors[f"optimizer.{key}.{name}"]) for key in MOMENTS}
-            optimizer.state[p] = {"step": tensors[f"optimizer.step.{name}"], **state}
+            # The fused optimiser counts where it computes.
+            optimizer.state[p] = {"step": tensors[f"optimizer.step.{name}"].to(p.device), **state}
     return progress
 
 

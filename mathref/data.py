@@ -2,9 +2,11 @@ r"""Problems in, samples in and out: what `--data` and `--samples` mean, and whi
 
 Paper: section 3 (data sets, Table 1, the 500 held-out problems) and section 5 (the N samples of a problem).
 Choices: a format is recognised from the first record of a file and reported (formats.py shows each).
-Validation problems are a seeded draw, min(1000, 1/12 of the problems), one example each; no problem text
-stands on both sides. The contamination guard compares letters, digits and operators of the texts
-(formats.normalized): a copy of a test problem is found however it is set, and x+3 is not a copy of x-3 [P].
+Validation problems are min(1000, 1/12 of the problems), one example each, chosen by the digests of their
+texts, so that runs with other seeds, and with more data, are validated on what none of them was trained on
+[P]; no problem text stands on both sides. The contamination guard compares letters, digits and operators of
+the texts (formats.normalized): a copy of a test problem is found however it is set, and x+3 is not a copy of
+x-3 [P].
 Samples of any engine are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a
 missing `answer` or `correct` is worked out.
 
@@ -26,7 +28,6 @@ import functools
 import hashlib
 import itertools
 import json
-import random
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
@@ -48,6 +49,7 @@ from mathref.files import (
     skipped_notes,
 )
 from mathref.formats import (
+    PER_PROBLEM,
     Problem,
     Row,
     SampledProblem,
@@ -224,8 +226,8 @@ def _trainable(problems: list[Problem], source: str, notes: list[str]) -> list[P
     return unique
 
 
-def _cut(problems: list[Problem], n_validation: int | None, seed: int) -> tuple[list[Problem], list[Problem]]:
-    """Draw (train, validation): a problem has all its solutions on one side, validation keeps the first."""
+def _cut(problems: list[Problem], n_validation: int | None) -> tuple[list[Problem], list[Problem]]:
+    """(train, validation): a problem has all its solutions on one side, validation keeps the first."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(normalized(problem.problem), []).append(problem)
@@ -236,9 +238,31 @@ def _cut(problems: list[Problem], n_validation: int | None, seed: int) -> tuple[
         raise ValueError(
             f"cannot keep {n} validation problems of {len(groups)}, expected 0 to {len(groups) - 1}"
         )
-    order = list(groups)
-    random.Random(seed).shuffle(order)
-    return [p for text in order[n:] for p in groups[text]], [groups[text][0] for text in order[:n]]
+    by_digest = sorted(groups, key=lambda text: hashlib.sha256(text.encode()).digest())
+    validation = {text: groups.pop(text)[0] for text in by_digest[:n]}
+    return [p for found in groups.values() for p in found], list(validation.values())
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The solutions that all sources so far have given, so that a cap or a repeat spans files."""
+
+    per_problem: int | None
+    formats: dict[str, dict[str | None, str]] = dataclasses.field(default_factory=dict)  # text, solution
+
+    def add(self, problems: list[Problem], source: str, format: str, notes: list[str]) -> list[Problem]:
+        """The `problems` of a source that are new and within the cap of their format; the others noted."""
+        cap = (self.per_problem or PER_PROBLEM[format]) if format in PER_PROBLEM else sys.maxsize
+        new = []
+        for problem in problems:
+            there = self.formats.setdefault(normalized(problem.problem), {})
+            if problem.solution not in there and list(there.values()).count(format) < cap:
+                there[problem.solution] = format
+                new.append(problem)
+        if n_left_out := len(problems) - len(new):
+            beyond = f", or beyond {cap} a problem together with it" if cap < sys.maxsize else ""
+            notes.append(f"{source}: {n_left_out} left out: in an earlier file{beyond}")
+        return new
 
 
 def _numbered(problems: list[Problem]) -> list[Problem]:
@@ -259,7 +283,6 @@ def training_data(
     sources: list[str],
     *,
     style: str = "detailed",
-    seed: int = 0,
     n_validation: int | None = None,
     per_problem: int | None = None,
     families: Collection[str] | None = None,
@@ -269,7 +292,7 @@ def training_data(
     """Load, guard and split the sources of one training run (several are concatenated, as MATH + PRM800K).
 
     The built-in set brings its own validation problems (the first `n_validation` of them, of the same
-    `families`; in the detailed style if `style` is "both"); from the files together `n_validation` are drawn,
+    `families`; in the detailed style if `style` is "both"); from the files together `n_validation` are taken,
     by default min(1000, 1/12). `ablation` changes the training solutions, and no validation solution.
     `skip_bad_lines` as in `load_problems`.
     """
@@ -279,6 +302,7 @@ def training_data(
     train: list[Problem] = []
     validation: list[Problem] = []
     from_files: list[Problem] = []
+    taken = _Taken(per_problem)
     for source in dict.fromkeys(sources):
         of_source = families if source == "builtin" or "builtin" not in sources else None
         loaded = load_problems(
@@ -287,14 +311,15 @@ def training_data(
         notes.append(f"{source}: {len(loaded.problems)} examples, format {loaded.format}")
         notes.extend(f"{source}: {note}" for note in loaded.notes)
         kept = _trainable(loaded.problems, source, notes)
+        kept = taken.add(kept, source, loaded.format, notes)
         (train if source == "builtin" else from_files).extend(kept)
     if "builtin" in sources:
         one_style = "detailed" if style == "both" else style
         validation = remove_held_out(_builtin("validation", one_style, families))[0][:n_validation]
     if from_files:
-        drawn, kept_back = _cut(from_files, n_validation, seed)
-        train, validation = train + drawn, validation + kept_back
-        if further := len(from_files) - len(drawn) - len(kept_back):
+        trained, kept_back = _cut(from_files, n_validation)
+        train, validation = train + trained, validation + kept_back
+        if further := len(from_files) - len(trained) - len(kept_back):
             notes.append(f"{further} further solutions of validation problems left out")
     validated = {normalized(p.problem) for p in validation}
     apart = [p for p in train if normalized(p.problem) not in validated]
@@ -372,19 +397,21 @@ def lock_of(path: Path) -> contextlib.AbstractContextManager[None]:
     return locked(path.with_name(f".{path.name}.lock"), path)
 
 
-_OTHER_OUT = "name another --out, or use --overwrite"
+OTHER_OUT = "name another --out, or use --overwrite"
 
 
 class SamplesFile:
     """A samples file that grows by whole lines, so that a killed run continues at the next problem.
 
     Opening an existing file keeps its lines if its meta equals `meta` (`done` then holds the ids that are
-    there) and refuses it otherwise; `overwrite=True` starts anew. Use it as a context manager: until it is
-    closed no other process can open it (BlockingIOError).
+    there) and refuses it otherwise, with `advice`; `overwrite=True` starts anew. Use it as a context manager:
+    until it is closed no other process can open it (BlockingIOError).
     """
 
-    def __init__(self, path: str | Path, meta: dict[str, Any], overwrite: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: str | Path, meta: dict[str, Any], overwrite: bool = False, advice: str = OTHER_OUT
+    ) -> None:
+        self.path, self.advice = Path(path), advice
         self.meta: dict[str, Any] = json.loads(json.dumps(meta))  # as it reads back: tuples become lists
         self.done: set[str] = set()
         self._compress = self.path.suffix == ".gz"
@@ -420,7 +447,7 @@ class SamplesFile:
         there = next(read_jsonl(self.path))[1].get("meta")
         if not isinstance(there, dict):
             raise ValueError(
-                f"{self.path}: does not begin with a meta line, so it is not added to; {_OTHER_OUT}"
+                f"{self.path}: does not begin with a meta line, so it is not added to; {self.advice}"
             )
         differing = [k for k in {**there, **self.meta} if there.get(k) != self.meta.get(k)]
         if differing:
@@ -428,7 +455,7 @@ class SamplesFile:
             rest = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
             raise ValueError(
                 f"{self.path}: holds samples of another run ({key} is {json.dumps(there.get(key))} there, "
-                f"{json.dumps(self.meta.get(key))} here{rest}); {_OTHER_OUT}"
+                f"{json.dumps(self.meta.get(key))} here{rest}); {self.advice}"
             )
 
     def append(self, problems: list[SampledProblem]) -> None:

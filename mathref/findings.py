@@ -5,14 +5,16 @@ Paper: Tables 2 to 7, Figure 1, section 11 (the orderings that would count as re
 Choices [P]: where training is repeated with several seeds a problem's value is its mean over them, and
 intervals and paired tests resample problems, so that they hold the spread of the problems; the spread of
 training is shown beside it as the lowest and highest seed. A comparison takes the seeds that both sides
-have. An ordering holds where every comparison it consists of has a 95% interval on the right side of zero,
-does not hold where one lies on the wrong side, and is undecided otherwise. "Weak" and "strong" are the
-first and the last of the study's sizes, for PaLM 2-S* and PaLM 2-L.
+have. An ordering holds where every comparison it consists of has a 95% interval on the right side of what it
+claims, does not hold where one lies on the wrong side, and is undecided otherwise. "Flat" and "about equal"
+are differences of less than 2 points, "far above" is one of more than 10. "Weak" and "strong" are the first
+and the last of the study's sizes, for PaLM 2-S* and PaLM 2-L; a study of one size has neither.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -27,12 +29,13 @@ from mathref.metrics import PairedDifference, bootstrap_interval, mean_interval,
 from mathref.report import Scored, System, Table
 from mathref.rerank import LIKELIHOOD
 from mathref.selection import first_samples, scored_share, selected_right
-from mathref.study import LOG, LOSSES, finished
+from mathref.study import LOG, LOSSES, SIZES, finished
 
 Source = tuple[str, str]  # file and metric
 Values = list[float]  # one per problem, sorted by problem id
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
 COST_KS, COST_NS = (1, 2, 4, 8, 16, 64), (4, 16, 64)
+FLAT, FAR = 0.02, 0.10  # "flat" and "about equal" are below, "far above" is beyond
 PROMPTED = "fewshot"  # in the names of the files of the bases that nothing trains
 
 
@@ -144,11 +147,11 @@ TRANSFER_ROWS = {
 def generators(study: Study) -> Table | None:
     """Tables 2, 4 and 5: every generator of the headline part."""
     rows = []
-    for size, column in zip((study.sizes[0], study.sizes[-1]), (1, 2), strict=True):
-        for name, paper in PAPER_ROWS.items():
+    for size in dict.fromkeys(study.sizes):
+        for name, (label, *paper) in PAPER_ROWS.items():
             cells = [study.cell(f"{size}-{name}", m) for m in ("Pass@1", study.maj, study.oracle)]
-            if any(cells) and not any(size == row[0] and paper[0] == row[1] for row in rows):
-                rows.append([size, paper[0], *cells, paper[column]])
+            if any(cells):
+                rows.append([size, label, *cells, paper[SIZES.index(size)]])
     head = ["base", "training", "Pass@1", study.maj, study.oracle, "paper, S* and L"]
     return Table(head, rows) if rows else None
 
@@ -294,23 +297,27 @@ class Difference(PairedDifference):
 
 @dataclass(frozen=True)
 class Expectation:
-    """One paired difference and the side of zero on which it is expected; "flat" means not above zero."""
+    """One paired difference, and where an ordering of the paper says that it lies."""
 
     label: str
     difference: Difference | None
-    expected: Literal["above", "below", "not above", "equal"]
+    expected: Literal["above", "far above", "below", "not above", "equal"]
 
     @property
     def verdict(self) -> Verdict:
         d = self.difference
         if d is None:
             return "not measured"
-        if self.expected == "equal":
-            return "holds" if d.low <= 0 <= d.high else "does not hold"
-        if self.expected == "not above":
-            return "does not hold" if d.low > 0 else "holds"
-        low, high = (d.low, d.high) if self.expected == "above" else (-d.high, -d.low)
-        return "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
+        lowest, highest = {
+            "above": (0.0, math.inf),
+            "far above": (FAR, math.inf),
+            "below": (-math.inf, 0.0),
+            "not above": (-math.inf, FLAT),
+            "equal": (-FLAT, FLAT),
+        }[self.expected]
+        if lowest < d.low and d.high < highest:
+            return "holds"
+        return "does not hold" if d.high < lowest or d.low > highest else "undecided"
 
 
 def overall(comparisons: Sequence[Expectation]) -> Verdict:
@@ -344,7 +351,7 @@ def orderings(study: Study) -> list[tuple[str, list[Expectation]]]:
 
     rows = [f"{size}-{name}" for size in dict.fromkeys((weak, strong)) for name in PAPER_ROWS]
     first = [c for row in rows if study.per_seed(row, maj) for c in (
-        expect(f"{row}: {oracle} - {maj}", (row, oracle), (row, maj)),
+        expect(f"{row}: {oracle} - {maj}", (row, oracle), (row, maj), "far above"),
         expect(f"{row}: {maj} - Pass@1", (row, maj), (row, "Pass@1")),
     )]  # fmt: skip
     sizes = tuple(dict.fromkeys((weak, strong)))
@@ -359,19 +366,20 @@ def orderings(study: Study) -> list[tuple[str, list[Expectation]]]:
         ("RR.Maj8 beats RR.All", [
             expect(f"{s}: RR.Maj8 - RR.All", (own[s], "RR.Maj8"), (own[s], "RR.All")) for s in sizes]),
         ("a strong evaluator beats Maj1, a weak one does not", [
-            expect(f"{strong}: RR.Maj8 - {maj}", (own[strong], "RR.Maj8"), (own[strong], maj)),
-            expect(f"{weak}: RR.Maj8 - {maj}", (own[weak], "RR.Maj8"), (own[weak], maj), "not above")]),
+            expect(f"{size}: RR.Maj8 - {maj}", (own[size], "RR.Maj8"), (own[size], maj), expected)
+            for size, expected in ((strong, "above"), (weak, "not above"))
+            if weak != strong]),
         ("a strong evaluator helps a weak generator, a weak one hurts a strong one", [
-            expect(f"{strong} over {weak}: RR.Maj8 - {maj}",
-                    *[(judged(weak, "detailed-test", f"{strong}-xent"), m) for m in ("RR.Maj8", maj)]),
-            expect(f"{weak} over {strong}: RR.Maj8 - {maj}",
-                    *[(judged(strong, "detailed-test", f"{weak}-xent"), m) for m in ("RR.Maj8", maj)],
-                    "below")]),
+            expect(f"{evaluator} over {size}: RR.Maj8 - {maj}",
+                   *[(judged(size, "detailed-test", f"{evaluator}-xent"), m) for m in ("RR.Maj8", maj)],
+                   expected)
+            for evaluator, size, expected in ((strong, weak, "above"), (weak, strong, "below"))
+            if weak != strong]),
         ("weighted voting is the best rule; the two losses are about equal", [
             expect(f"{strong}: W.RR.Maj8 - RR.Maj8", (own[strong], "W.RR.Maj8"), (own[strong], "RR.Maj8")),
             expect(f"{strong}: W.RR.Maj8 - {maj}", (own[strong], "W.RR.Maj8"), (own[strong], maj)),
             expect(f"{strong}: W.RR.Maj8, margin - cross-entropy", (margin, "W.RR.Maj8"),
-                    (own[strong], "W.RR.Maj8"), "equal")]),
+                   (own[strong], "W.RR.Maj8"), "equal")]),
         (f"MTSF lifts Pass@1 and {maj} and leaves {oracle} flat or lower", [
             c for name, loss in mtsf for c in (
                 expect(f"MTSF {loss} - SSFT, Pass@1", (name, "Pass@1"), (base, "Pass@1")),

@@ -33,8 +33,12 @@ from typing import Any, NamedTuple
 
 from mathref.files import leaving_out
 
-# The block that ends a PRM800K solution: a heading line, then the bare answer.
-ANSWER_BLOCK = re.compile(r"\n*#[ \t]*Answer[ \t]*\n+(.+?)\s*\Z", re.DOTALL)
+# The block that ends a PRM800K solution: a heading line, then the bare answer, on one line or a matrix.
+ANSWER_BLOCK = re.compile(
+    r"(?:\A|\n)[ \t]*#+[ \t]*Answer:?[ \t]*\n+"
+    r"((?:(?!\\boxed)[^\n])+|[^\n]*\\begin\{(?:[pbvBV]?matrix|array|cases)\}.+\\end\{[^\n]+)\s*\Z",
+    re.DOTALL,
+)
 # GSM8K's calculator annotations, as in "48/2 = <<48/2=24>>24".
 CALCULATOR = re.compile(r"<<[^<>\n]*>>")
 # Solutions kept of one problem, for the formats that hold several of it: the defaults of --per-problem.
@@ -201,12 +205,15 @@ def boxed_answer(solution: str, where: str) -> str:
 def with_answer(solution: str, answer: str) -> str:
     r"""The solution ending in its answer in the one format, "# Answer" blocks rewritten.
 
-    A solution whose last \boxed holds the answer stays as it is; a box in the middle may hold something else.
+    A solution stays as it is where the answer that g would extract from its boxes is this one; a box in the
+    middle may hold something else.
     """
     steps = ANSWER_BLOCK.sub("", solution).strip()
-    box = steps.rfind("\\boxed")
-    if box >= 0 and answer in steps[box:]:
-        return steps
+    if "\\boxed" in steps:
+        from mathref.grader import extract_answer, is_equivalent  # late: others need no grader
+
+        if is_equivalent(extract_answer(steps), answer):
+            return steps
     return f"{steps}\nThe answer is \\boxed{{{answer}}}.".lstrip()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mathref import processes
-from mathref.data import SampledProblem, SamplesFile, lock_of, read_samples, write_samples
+from mathref.data import OTHER_OUT, SampledProblem, SamplesFile, lock_of, read_samples, write_samples
 
 Item = TypeVar("Item")
 
@@ -35,6 +35,7 @@ def open_shared(
     *,
     overwrite: bool = False,
     grows: bool = True,
+    advice: str = OTHER_OUT,
 ) -> Iterator[SamplesFile]:
     """The samples file to append this process's share to; `done` holds what any process has written before.
 
@@ -44,10 +45,10 @@ def open_shared(
     """
     with processes.held_by_first(lock_of(path)):
         if processes.world_size() == 1 and grows and not _parts(path):
-            with SamplesFile(path, meta, overwrite=overwrite) as file:
+            with SamplesFile(path, meta, overwrite, advice) as file:
                 yield file
             return
-        done = processes.on_first(_written, path, meta, overwrite)
+        done = processes.on_first(_written, path, meta, overwrite, advice)
         with SamplesFile(_part(path, processes.rank()), meta) as file:
             file.done |= done
             yield file
@@ -76,7 +77,7 @@ def _parts(path: Path) -> list[Path]:
     return sorted(p for p in path.parent.glob("*") if name.fullmatch(p.name))
 
 
-def _written(path: Path, meta: dict[str, Any], overwrite: bool) -> set[str]:
+def _written(path: Path, meta: dict[str, Any], overwrite: bool, advice: str = OTHER_OUT) -> set[str]:
     """Ids of the problems in `path`, which is created where it is not there, and in its parts.
 
     Raises ValueError where one of them belongs to another run.
@@ -86,7 +87,7 @@ def _written(path: Path, meta: dict[str, Any], overwrite: bool) -> set[str]:
         for part in _parts(path):
             part.unlink()
     for file in (path, *_parts(path)):
-        with SamplesFile(file, meta, overwrite=overwrite and file == path) as found:  # cuts off half a line
+        with SamplesFile(file, meta, overwrite and file == path, advice) as found:  # cuts off half a line
             done |= found.done
     return done
 

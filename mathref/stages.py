@@ -30,6 +30,7 @@ from mathref.batches import Example
 from mathref.candidates import Classes
 from mathref.data import Problem, read_samples_noted, remove_held_out, training_data
 from mathref.files import digest_text, write_json
+from mathref.formats import normalized
 from mathref.grader import grade
 from mathref.lora import n_weights
 from mathref.model import ModelConfig, Transformer, with_more_layers
@@ -73,6 +74,9 @@ class Stage:
     notes: list[str]
     digest: str  # of the training texts: a resumed run must see the same
     finish: Callable[[Path], str] | None = None  # called with the run folder at the end; a line for the user
+    validated_on: Sequence[
+        str
+    ] = ()  # problems whose candidates a stage that shares the validation leaves out
 
 
 def pretrain(
@@ -200,13 +204,17 @@ def ssft(
     data = training_data(
         sources,
         style=style,
-        seed=config.seed,
         n_validation=n_validation,
         per_problem=per_problem,
         families=families,
         ablation=ablation,
         skip_bad_lines=skip_bad_lines,
     )
+    if not data.validation:
+        raise ValueError(
+            f"{', '.join(sources)}: no validation problem to choose the best checkpoint on; expected at "
+            "least 2 problems, and --n-validation of at least 1"
+        )
     notes = [origin, *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
     train, n_long = batches.drop_too_long(train, model.config.max_seq_len)
@@ -236,7 +244,17 @@ def ssft(
         return values
 
     texts = "\0".join(f"{p.problem}\0{p.solution}" for p in (*data.train, *data.validation))
-    return Stage(model, tokenizer, train, objective, validate, notes, digest_text(texts))
+    validated_on = [p.problem for p in data.validation]
+    return Stage(
+        model,
+        tokenizer,
+        train,
+        objective,
+        validate,
+        notes,
+        digest_text(texts),
+        validated_on=validated_on,
+    )
 
 
 def encode_problems(tokenizer: Tokenizer, problems: list[Problem]) -> list[Example]:
@@ -284,16 +302,22 @@ class EvaluatorConfig:
 
 
 def read_classes(
-    path: Path, seed: int, n_validation: int | None = None, skip_bad_lines: bool = False
+    path: Path,
+    seed: int,
+    n_validation: int | None = None,
+    apart_from: Collection[str] = (),
+    skip_bad_lines: bool = False,
 ) -> tuple[list[Classes], list[Classes], list[str]]:
     """The usable candidates of a graded samples file: (training, validation) problems, and lines about them.
 
-    Held-out problems are removed. Validation problems are a seeded draw, a twelfth by default, 200 at most.
-    Raises ValueError where no problem has candidates of both classes.
+    Held-out problems are removed, and the problems `apart_from`, which another stage is validated on.
+    Validation problems are a seeded draw, a twelfth by default, 200 at most; no text stands on both sides.
+    Raises ValueError where a side that is wanted has no problem with candidates of both classes.
     """
     _, sampled, skipped_notes = read_samples_noted(path, skip_bad_lines=skip_bad_lines)
     kept, removed = remove_held_out(sampled)
-    found = [candidates.classes(p) for p in kept]
+    theirs = set(map(normalized, apart_from))
+    found = [candidates.classes(p) for p in kept if normalized(p.problem) not in theirs]
     n_all, n_used = (
         sum(len(p.samples) for p in kept),
         sum(len(c.correct) + len(c.incorrect) for c in found),
@@ -306,6 +330,8 @@ def read_classes(
         notes.append(
             f"{path}: {len(removed)} problems removed by the contamination guard (held-out problems)"
         )
+    if n_theirs := len(kept) - len(found):
+        notes.append(f"{path}: {n_theirs} problems left out: the generator is validated on them")
     mixed = sum(bool(c.correct and c.incorrect) for c in found)
     notes.append(f"{mixed} problems have correct and incorrect candidates")
     n = min(200, max(1, len(found) // 12)) if n_validation is None else n_validation
@@ -316,8 +342,10 @@ def read_classes(
         # A small draw may miss all problems with both classes, without which nothing can be measured.
         place = next(i for i, c in enumerate(found) if c.correct and c.incorrect)
         found[n - 1], found[place] = found[place], found[n - 1]
-    validation, train = found[:n], found[n:]
-    for name, part in (("training", train), ("validation", validation)):
+    drawn = {normalized(c.problem) for c in found[:n]}  # a problem may be there twice, under two ids
+    validation = [c for c in found if normalized(c.problem) in drawn]
+    train = [c for c in found if normalized(c.problem) not in drawn]
+    for name, part in [("training", train)] + [("validation", validation)] * bool(n):
         if not any(c.correct and c.incorrect for c in part):
             raise ValueError(
                 f"{path}: no {name} problem of {len(part)} has both correct and incorrect candidates, "
@@ -358,10 +386,12 @@ def scr(
     device: torch.device,
     n_validation: int | None = None,
     n_scored: int = 100,
+    apart_from: Collection[str] = (),
     skip_bad_lines: bool = False,
 ) -> Stage:
     """Fine-tune the checkpoint in `folder` as evaluator, on the graded candidates of a samples file.
 
+    Candidates of the problems `apart_from` are left out: a generator's, which is validated on them.
     At each validation the candidates of `n_scored` validation problems are scored too: their AUC, the share
     of (correct, incorrect) pairs of one problem that are ordered rightly, and the share of problems whose
     best-scored candidate is right. AUC rewards telling easy problems from hard ones, too; re-ranking lives on
@@ -370,7 +400,9 @@ def scr(
     """
     model, tokenizer, origin = start_from(folder, device, config.parallel)
     words = evaluator.verdict_words(tokenizer)
-    train, validation, notes = read_classes(samples, config.seed, n_validation, skip_bad_lines)
+    if n_validation == 0:
+        raise ValueError("cannot keep 0 validation problems: the best checkpoint is chosen on them")
+    train, validation, notes = read_classes(samples, config.seed, n_validation, apart_from, skip_bad_lines)
     digest = digest_text(json.dumps([vars(c) for c in (*train, *validation)], ensure_ascii=False))
     validation = _scorable(tokenizer, validation, words, model.config.max_seq_len)
     items, length_auc = _judged(tokenizer, train, options, config.seed)
@@ -405,8 +437,8 @@ def scr(
             values["val/auc"] = auc
         if pairs := calibration.pairwise_accuracy(odds, labels):
             values["val/pairs"] = float(np.mean(pairs))
-        best = [bool(y[np.argmax(s)]) for s, y in zip(odds, labels, strict=True)]
-        return values | {"val/rr.all": sum(best) / len(best)}
+        best = [y[s == s.max()].mean() for s, y in zip(odds, labels, strict=True)]  # equal scores: by lot
+        return values | {"val/rr.all": float(np.mean(best))}
 
     def finish(out: Path) -> str:
         best = load_model(out, device=str(device), dtype=torch.float32)
@@ -484,7 +516,15 @@ def joint(
     start = start_from(folder, device, config.parallel)
     generator = ssft(start, sources, config, device=device, **data)
     skip = data.get("skip_bad_lines", False)
-    judge = scr(start, samples, config, options, device=device, skip_bad_lines=skip)
+    judge = scr(
+        start,
+        samples,
+        config,
+        options,
+        device=device,
+        apart_from=generator.validated_on,
+        skip_bad_lines=skip,
+    )
     objective: JointObjective[Any] = JointObjective(judge.objective, options.alpha_2)
     solutions = random.Random(config.seed).choices(generator.items, k=len(judge.items))
     items = [Joint(judged, solution) for judged, solution in zip(judge.items, solutions, strict=True)]
@@ -519,7 +559,7 @@ def contrastive(
     """
     generator = ssft(folder, sources, config, device=device, **data)
     skip = data.get("skip_bad_lines", False)
-    found, _, notes = read_classes(samples, config.seed, skip_bad_lines=skip)
+    found, _, notes = read_classes(samples, config.seed, 0, generator.validated_on, skip)
     tokenizer, objective = (
         generator.tokenizer,
         ContrastiveObjective(options.margin, options.alpha_1, options.length_normalised),

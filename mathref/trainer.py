@@ -8,8 +8,8 @@ batches.py; the gradient is that of the mean over all targets of the step, howev
 item 9). Resuming: the loop draws no random number but the order of the examples, which is a function of
 (seed, epoch); so weights, optimiser state and step number are the whole state, and a killed run continues
 bit for bit on the CPU. Ctrl-C and SIGTERM lose nothing: weights and progress change together or not at all,
-and are saved before the loop ends, in the middle of a long step or validation too. What several processes
-share is in distributed.py.
+and are saved before the loop ends, in the middle of a long step or validation too; several processes, which
+are not at one place, go back to their last checkpoint. What they share is in distributed.py.
 """
 
 from __future__ import annotations

@@ -276,11 +276,18 @@ def test_default_size_of_the_validation_set(tmp_path: Path, n: int, n_validation
     assert made.notes[-1] == f"{n - n_validation} training examples, {n_validation} validation problems"
 
 
-def test_the_split_depends_on_the_seed_alone(tmp_path: Path) -> None:
+def test_the_split_depends_on_the_texts_alone(tmp_path: Path) -> None:
+    """A stage with another seed drew other validation problems, nine in ten of which the stage before had
+    been trained on; a larger set of problems keeps what it can, too.
+    """
     path = plain_file(tmp_path / "a.jsonl", 100)
-    made = training_data([path], seed=1, n_validation=20)
-    assert made == training_data([path], seed=1, n_validation=20)
-    assert made.validation != training_data([path], seed=2, n_validation=20).validation
+    made = training_data([path], n_validation=20)
+    back = write(tmp_path / "b.jsonl", *[plain(i) for i in reversed(range(100))])
+    assert {p.id for p in made.validation} == {
+        p.id for p in training_data([back], n_validation=20).validation
+    }
+    more = training_data([plain_file(tmp_path / "c.jsonl", 200)], n_validation=40)
+    assert len({p.id for p in made.validation} & {p.id for p in more.validation}) > 10
     assert [p.id for p in made.validation] != [f"p{i}" for i in range(20)]  # not simply the first ones
     assert {p.id for p in made.train + made.validation} == {f"p{i}" for i in range(100)}
 
@@ -298,10 +305,8 @@ def test_impossible_validation_sizes(tmp_path: Path, n_validation: int, message:
 
 
 @settings(max_examples=30, deadline=None)
-@given(texts=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40), seed=st.integers(0, 99))
-def test_no_problem_text_on_both_sides(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[str], seed: int
-) -> None:
+@given(texts=st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=40))
+def test_no_problem_text_on_both_sides(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     """Several solutions of a problem, its text spelled differently each time."""
     folder = tmp_path_factory.mktemp("data")
     records = [
@@ -313,7 +318,7 @@ def test_no_problem_text_on_both_sides(
         }
         for i, text in enumerate(texts)
     ]
-    made = training_data([write(folder / "a.jsonl", *records)], seed=seed)
+    made = training_data([write(folder / "a.jsonl", *records)])
     validation = [letters(p.problem) for p in made.validation]
     assert not set(validation) & {letters(p.problem) for p in made.train}
     assert len(validation) == len(set(validation)) == (len(set(texts)) > 1)  # one example a problem
@@ -344,6 +349,27 @@ def test_repeats_are_left_out(tmp_path: Path) -> None:
     made = training_data([path], n_validation=0)
     assert sorted(p.id for p in made.train) == ["c", "p1", "p2"]
     assert f"{path}: 1 repeats of problem and solution left out" in made.notes
+
+
+def test_repeats_and_caps_span_files(tmp_path: Path) -> None:
+    """PRM800K's training data are two files: each of them kept its own solution of a problem, and copies."""
+
+    def samples_file(name: str, ways: str) -> str:
+        with SamplesFile(tmp_path / name, {}) as file:
+            for i in range(3):
+                samples = tuple(Sample(f"Way {way}: \\boxed{{{i}}}", str(i), True) for way in ways)
+                file.append([SampledProblem(f"p{i}", f"What is {i}+0?", str(i), samples)])
+        return str(tmp_path / name)
+
+    first, second = samples_file("a.jsonl", "abc"), samples_file("b.jsonl", "cde")
+    made = training_data([first, second], n_validation=0, per_problem=4)
+    ways = [p.solution[4] for p in made.train if p.problem == "What is 1+0?"]
+    assert ways == ["a", "b", "c", "d"]
+    why = "in an earlier file, or beyond 4 a problem together with it"
+    assert f"{second}: 6 left out: {why}" in made.notes  # c, which is there, and e, the fifth
+    solved = write(tmp_path / "c.jsonl", plain(1, solution="Way a: \\boxed{1}"), plain(9))
+    made = training_data([first, solved], n_validation=0)  # no cap: another format, but a repeat
+    assert f"{solved}: 1 left out: in an earlier file" in made.notes and len(made.train) == 10
 
 
 def test_concatenated_sources_have_unique_ids(tmp_path: Path) -> None:

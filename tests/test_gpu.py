@@ -6,6 +6,7 @@ from test_families import EACH, our_model, random_tokens
 from test_lora import adapted, steps
 
 from mathref.batches import encode_example
+from mathref.checkpoint import CHECKPOINT, Progress, load_checkpoint, save_checkpoint
 from mathref.cuda_graph import DecodingStep
 from mathref.kv_cache import KVCache
 from mathref.lora import LoRAConfig
@@ -55,6 +56,32 @@ def test_a_gpu_takes_the_same_step():
             found.append(step)
     for cpu, gpu in zip(found[:2], found[2:], strict=True):
         assert gpu[:2] == pytest.approx(cpu[:2], rel=1e-3) and gpu[2] == cpu[2]
+
+
+def test_a_resumed_run_takes_the_steps_of_an_undisturbed_one(tmp_path):
+    """The optimiser's step count is fused AdamW's own: it has to lie on the GPU after loading, too."""
+    tokenizer = load_tokenizer(ASSETS / "tiny")
+    items = [encode_example(tokenizer, p.problem, p.detailed) for p in generate("train", 16)]
+    config = TrainConfig(steps=4)
+
+    def start():
+        model = load_model(ASSETS / "tiny", "cuda", torch.float32)
+        return model, make_optimizer(model, config)
+
+    def take(model, optimizer, n):
+        for _ in range(n):
+            optimise_step(model, items, SolutionLikelihood(), optimizer, 1e-3, config)
+            optimizer.step()
+
+    whole = start()
+    take(*whole, 4)
+    first, then = start(), start()
+    take(*first, 2)
+    save_checkpoint(tmp_path / CHECKPOINT, *first, Progress(step=2), "")
+    load_checkpoint(tmp_path / CHECKPOINT, *then, "")
+    take(*then, 2)
+    for a, b in zip(whole[0].parameters(), then[0].parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
 @torch.inference_mode()

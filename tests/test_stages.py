@@ -181,7 +181,9 @@ def checkpoint(tmp_path_factory):
 
 def make_scr(checkpoint, path, problems, config=CONFIG, **options):
     write_samples(path, {"model": "test"}, problems)
-    places = {name: options.pop(name) for name in ("n_validation", "n_scored") if name in options}
+    places = {
+        name: options.pop(name) for name in ("n_validation", "n_scored", "apart_from") if name in options
+    }
     return stages.scr(checkpoint, path, config, EvaluatorConfig(**options), device=CPU, **places)
 
 
@@ -232,6 +234,34 @@ def test_scr_validates_on_problems_that_it_is_not_trained_on(checkpoint, tmp_pat
         stages.read_classes(path, seed=0, n_validation=-1)
 
 
+def test_a_problem_under_two_ids_is_on_one_side(tmp_path):
+    """Each id was a problem of its own: what the checkpoint was chosen on had been trained on."""
+    problems = list(map(graded, generate("train", 20)))
+    twice = [replace(p, id=f"{p.id}#2", problem=p.problem.replace(" ", "  ")) for p in problems]
+    write_samples(tmp_path / "s.jsonl", {}, [*problems, *twice])
+    train, validation, _ = stages.read_classes(tmp_path / "s.jsonl", seed=0)
+    sides = [{p.problem.replace("  ", " ") for p in side} for side in (train, validation)]
+    assert not sides[0] & sides[1] and len(train) + len(validation) == 40
+
+
+def test_an_evaluator_learns_nothing_of_what_the_generator_is_validated_on(checkpoint, tmp_path):
+    """Given samples held them: the next stage's checkpoint was chosen on problems that this one had seen."""
+    problems = generate("train", 14)
+    theirs = [p.problem for p in problems[:3]]
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, problems), apart_from=theirs)
+    assert "3 problems left out: the generator is validated on them" in str(stage.notes)
+    texts = [TOKENIZER.decode(item.ids) for item in stage.items]
+    assert len(texts) == 10 * 4 and not any(problem in text for problem in theirs for text in texts)
+
+
+def test_equal_scores_are_no_success(checkpoint, tmp_path, monkeypatch):
+    """The first of the best was taken, and right ones come first: constant scores were perfect."""
+    stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, generate("train", 12)), n_validation=2)
+    scored = [np.array([1.0, 1.0, 0.0])], [np.array([1.0, 0.0, 1.0])]
+    monkeypatch.setattr(stages, "score_classes", lambda *_: scored)
+    assert stage.validate(stage.model.eval())["val/rr.all"] == 0.5
+
+
 def test_a_held_out_problem_among_the_candidates_is_removed_and_said(checkpoint, tmp_path):
     held_out, *problems = generate("test", 1) + generate("train", 5)
     stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, [problems[0], held_out, *problems[1:]]))
@@ -250,7 +280,7 @@ def test_candidates_of_one_class_teach_nothing_and_are_refused(checkpoint, tmp_p
     # One problem with both classes cannot be on both sides.
     with pytest.raises(ValueError, match="problem of . has both"):
         make_scr(checkpoint, path, [graded(problems[0]), *(one_class(p, True) for p in problems[1:])])
-    with pytest.raises(ValueError, match="no validation problem of 0"):
+    with pytest.raises(ValueError, match="cannot keep 0 validation problems"):
         make_scr(checkpoint, path, map(graded, problems), n_validation=0)
 
 
@@ -368,6 +398,9 @@ def test_joint_loss_is_the_weighted_sum(checkpoint, tmp_path, loss):
     assert judged == {Pair if loss == "margin" else Labelled}
     solutions = {generator_prompt(p.problem) + completion(p.detailed) for p in problems[:10]}
     assert {TOKENIZER.decode(item.solution.ids) for item in stage.items} <= solutions
+    assert len(stage.validated_on) == 0 and "2 problems left out: the generator is validated" in str(
+        stage.notes
+    )
     first = step_items(stage.items, 0, config.batch_size, config.seed)
     with torch.no_grad():
         l_cls = stage.objective.judge.loss(stage.model, [item.judged for item in first])
@@ -398,9 +431,10 @@ def test_contrastive_loss_is_the_weighted_sum(checkpoint, tmp_path, length_norma
         assert f"boxed{{{problem.answer}}}" in texts[0] and f"boxed{{{problem.answer}1}}" in texts[1]
         if problem.problem in outside:
             assert texts[2] == texts[0]
-        else:  # of the ten, two are validation problems, which nothing is trained on but their candidates
-            assert texts[2] in (completion(problem.detailed), texts[0])
-    assert sum(item.solution == item.correct for item in stage.items) < len(stage.items)
+        else:
+            assert texts[2] == completion(problem.detailed)
+    # Nothing is trained on the two validation problems, and no others are held back.
+    assert len({tuple(item.solution.ids[: item.solution.n_prompt]) for item in stage.items}) == 10
     mle = trainer.SolutionLikelihood()
 
     def mean(e):

@@ -121,10 +121,19 @@ def difference(low: float, high: float) -> Difference:
         ("below", -0.05, -0.01, "holds"),
         ("below", 0.01, 0.05, "does not hold"),
         ("below", -0.01, 0.05, "undecided"),
+        ("far above", 0.11, 0.5, "holds"),
+        ("far above", 0.05, 0.5, "undecided"),
+        ("far above", 0.01, 0.05, "does not hold"),
+        # A wide interval around zero says nothing; it passed for "flat" and for "about equal".
         ("not above", -0.05, 0.01, "holds"),
-        ("not above", 0.01, 0.05, "does not hold"),
-        ("equal", -0.02, 0.01, "holds"),
-        ("equal", 0.01, 0.02, "does not hold"),
+        ("not above", 0.005, 0.015, "holds"),
+        ("not above", -0.01, 0.41, "undecided"),
+        ("not above", 0.03, 0.05, "does not hold"),
+        ("equal", -0.015, 0.01, "holds"),
+        ("equal", -0.01, 0.41, "undecided"),
+        ("equal", -0.41, 0.01, "undecided"),
+        ("equal", 0.03, 0.04, "does not hold"),
+        ("equal", -0.04, -0.03, "does not hold"),
     ],
 )
 def test_verdicts_follow_from_the_interval(expected, low, high, verdict):
@@ -215,6 +224,18 @@ def test_a_file_whose_job_is_not_done_does_not_count_yet(tmp_path):
     (tmp_path / "with" / LOG).write_text("".join(json.dumps(record) + "\n" for record in done))
     page = findings.write(tmp_path / "with", 1, ("tiny",), 3).read_text()
     assert "few-shot, brief examples" in page and "few-shot, detailed examples" not in page
+
+
+def test_one_size_is_neither_weak_nor_strong(tmp_path):
+    """It was both: an ordering demanded contradictory things of one file, and small had the paper's S*."""
+    right = {f"p{i:02d}": [True, False, False] for i in range(30)}
+    scores = {id: [0.9, 0.2, 0.1] for id in right}
+    samples_file(tmp_path / "seed0" / "small-detailed-test.jsonl", right)
+    samples_file(tmp_path / "seed0" / "small-detailed-test-by-small-xent.jsonl", right, scores)
+    found = findings.Study(tmp_path, 1, ("small",), 3)
+    verdicts = [overall(comparisons) for _, comparisons in findings.orderings(found)]
+    assert verdicts[4] == verdicts[5] == "not measured"
+    assert [row[-1] for row in findings.generators(found).rows] == ["34.8 / 54.2 / 83.4"]  # the paper's L
 
 
 def test_the_page_is_written_from_what_is_there(tmp_path):

@@ -94,6 +94,13 @@ def test_an_impossible_sequence_is_one_line(flags, said, tmp_path, capsys):
         ("--stage pretrain --drop-steps 0.1", "--drop-steps would be ignored by --stage pretrain"),
         ("--stage ssft --judged-share 0.5", "--judged-share would be ignored by --stage ssft"),
         ("--stage mtsf --more-layers 2", "--more-layers would be ignored by --stage mtsf"),
+        ("--stage ssft --samples s.jsonl", "--samples would be ignored by --stage ssft, it is for scr"),
+        ("--stage ssft --loss margin", "--loss would be ignored by --stage ssft, it is for scr, joint"),
+        ("--stage scr --merge-steps 9", "--merge-steps would be ignored by --stage scr"),
+        ("--stage scr --sequence ssft,ssft", "--sequence would be ignored by --stage scr, it is for mtsf"),
+        ("--stage mtsf --sequence ssft,ssft --loss margin", "--loss would be ignored by --stage mtsf"),
+        ("--stage scr --samples s.jsonl --n-candidates 4", "--n-candidates would be ignored with --samples"),
+        ("--stage ssft --n-validation 0", "--n-validation is 0, expected at least 1"),
     ],
 )
 def test_a_flag_of_other_stages_is_refused(flags, said, tmp_path, capsys):
@@ -237,6 +244,33 @@ def test_no_candidate_is_one_of_a_validation_problem(tmp_path):
     asked = {p.problem for p in read_samples(path)[1]}
     cut = training_data([data], n_validation=6)
     assert asked == {p.problem for p in cut.train} and len(asked) == 6
+
+
+def test_a_problem_without_room_gets_no_candidates(tmp_path, capsys):
+    """It ended the stage, and of a sequence all that came before was for nothing: ssft leaves it out."""
+    from mathref.data import read_samples
+
+    solved(tmp_path)
+    long = {"problem": "What is 1+1? " * 400, "answer": "2", "solution": "So \\boxed{2}."}
+    with open(tmp_path / "data.jsonl", "a") as file:
+        file.write(json.dumps(long) + "\n")
+    line = f"--stage scr --n-candidates 1 --max-new-tokens 1 --data {tmp_path / 'data.jsonl'}"
+    args = train.parse_args([*line.split(), "--out", str(tmp_path / "scr")])
+    path = train.candidates(train.plan(args)[0], ROOT / "mathref" / "assets" / "tiny", torch.device("cpu"))
+    assert "1 problems get no candidates: they fill the context of 1024 tokens" in capsys.readouterr().out
+    assert len(read_samples(path)[1]) == 11 and "1+1? What" not in path.read_text()
+
+
+def test_candidates_of_another_run_are_not_told_to_use_a_flag_that_is_not_there(tmp_path):
+    solved(tmp_path)
+    line = f"--stage scr --n-problems 2 --n-candidates 1 --max-new-tokens 1 --data {tmp_path / 'data.jsonl'}"
+    tiny, cpu = ROOT / "mathref" / "assets" / "tiny", torch.device("cpu")
+    for temperature in ("0.9", "0.8"):
+        args = train.parse_args([*line.split(), "--temperature", temperature, "--out", str(tmp_path / "scr")])
+        if temperature == "0.9":
+            train.candidates(train.plan(args)[0], tiny, cpu)
+    with pytest.raises(ValueError, match="temperature is 0.9 there, 0.8 here.*choose another --out"):
+        train.candidates(train.plan(args)[0], tiny, cpu)
 
 
 def test_publishing_twice_leaves_no_temporary_file(tmp_path):

@@ -479,6 +479,19 @@ def test_a_checkpoint_that_lacks_a_part_is_refused_and_nothing_is_changed(tmp_pa
     assert not optimizer.state and all(map(torch.equal, before, model.parameters()))
 
 
+def test_all_state_of_the_optimiser_returns_to_the_device_of_its_parameter(tmp_path):
+    """The step count came back on the CPU: a fused step on a GPU then reads a host address."""
+    config = TrainConfig(steps=1, batch_size=2)
+    run(new_model(), examples(4), tmp_path, config)
+    with safetensors.safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        fingerprint = file.metadata()["fingerprint"]
+    model = new_model().to("meta")  # a device that is not the file's, and is everywhere
+    optimizer = make_optimizer(model, config)
+    load_checkpoint(tmp_path / CHECKPOINT, model, optimizer, fingerprint)
+    states = [tensor for state in optimizer.state.values() for tensor in state.values()]
+    assert len(states) == 3 * len(list(model.parameters())) and {t.device.type for t in states} == {"meta"}
+
+
 def test_nothing_to_train_on_and_impossible_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing to train on"):
         run(new_model(), [], tmp_path, TrainConfig(steps=1))
