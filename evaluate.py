@@ -2,10 +2,10 @@
 
 Paper: the rows of Tables 2 to 7; with --k-curve and --rerank-plot the curves of Figure 1.
 Choices [P]: every value carries a 95% interval over problems, and two systems, or a selection rule and Maj1,
-are compared on the same problems by paired bootstrap and exact McNemar, because the paper's tables leave open
-which differences are noise. K and n are chosen on --validation files; the best ones on the evaluated problems
-are shown beside them, marked optimistic. Files of any engine are read (shape: docs/walkthrough.md); the
-verdicts stored in them count unless --regrade is given.
+are compared on the same problems by a bootstrap interval, a permutation test and exact McNemar, because the
+paper's tables leave open which differences are noise. K and n are chosen on --validation files; the best ones
+on the evaluated problems are shown beside them, marked optimistic. Files of any engine are read (shape:
+docs/walkthrough.md); the verdicts stored in them count unless --regrade is given.
 """
 
 from __future__ import annotations
@@ -167,19 +167,26 @@ def compare_all(systems: list[System], markdown: bool) -> tuple[list[str], list[
 
 
 def match_validation(systems: list[System], args: argparse.Namespace) -> dict[str, Scored | None]:
-    """The validation file of every scored file, None without one; one that fits no file is refused."""
-    from mathref.tables import matching_validation
+    """The validation file of every scored file, None without one; one that is not used is refused."""
+    from mathref.tables import matching_validation, pair_key
 
     given = read_scored(args.validation, args)
     if bare := [v.file for v in given if not v.is_scored]:
         raise ValueError(f"--validation {bare[0]}: holds no scores; score it with rerank.py")
     found = {s.sampled.file: matching_validation(s.sampled, given) for s in systems}
-    used = {v.file for v in found.values() if v}
-    if unused := [v.file for v in given if v.file not in used]:
-        raise ValueError(
-            f"--validation {unused[0]}: no evaluated file has its generator and evaluator (with the same "
-            "prompt, dtype and temperature of the scores)"
-        )
+    used = {pair_key(v): v.file for v in found.values() if v}
+    for v in given:
+        taken = used.get(pair_key(v))
+        if taken is None:
+            raise ValueError(
+                f"--validation {v.file}: no evaluated file has its generator and evaluator (with the same "
+                "prompt, dtype and temperature of the scores)"
+            )
+        if taken != v.file:
+            raise ValueError(
+                f"--validation {v.file}: {taken} is of the same generator and evaluator and was taken "
+                "already; name one of the two"
+            )
     return found
 
 

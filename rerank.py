@@ -4,6 +4,7 @@ Paper: sections 6.1 and 7; Tables 3, 6 (any evaluator over any generator's sampl
 Choices [P]: only the candidates that the chosen rules read are scored, and none twice: a later run with other
 rules or another K adds what is missing, a killed run continues with the same command. Where the evaluator's
 folder holds calibration.json (train.py fits it on validation problems), its temperature divides the log odds.
+A candidate that does not fit the evaluator's context gets the lowest score, and a line says how many did.
 `--evaluator likelihood` is the control: the generator's own probability of each solution, which its samples
 file holds already. An evaluator that ranks no better has learnt nothing that the generator did not know.
 """
@@ -31,6 +32,9 @@ from mathref.runs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mathref.data import SampledProblem
     from mathref.scoring import Evaluator
 
 DEFAULT_EVALUATOR = "runs/scr"
@@ -134,6 +138,28 @@ def describe(folder: Path, args: argparse.Namespace, temperature: float) -> dict
     }
 
 
+def tell_too_long(folder: Path, todo: Sequence[tuple[SampledProblem, list[int]]]) -> None:
+    """Say how many candidates the evaluator is not going to read, before its weights are loaded."""
+    from mathref.evaluator import templates
+    from mathref.tokenizer import check_fits, load_tokenizer
+    from mathref.weights import load_config
+
+    tokenizer, config = load_tokenizer(folder), load_config(folder)
+    check_fits(tokenizer, config)
+    n_long = 0
+    for problem, indices in todo:
+        texts = [problem.samples[i].text for i in indices]
+        too_long = templates(tokenizer, problem.problem, texts, config.max_seq_len).too_long
+        n_long += sum(text in too_long for text in texts)
+    if n_long:
+        n_all = sum(len(indices) for _, indices in todo)
+        print(
+            f"{n_long:,} of {n_all:,} candidates and their template do not fit the evaluator's context of "
+            f"{config.max_seq_len:,} tokens: they are not read and get the lowest score",
+            file=sys.stderr,
+        )
+
+
 def load_evaluator(folder: Path, args: argparse.Namespace, temperature: float) -> Evaluator:
     """The evaluator as a function from a problem and its solutions to their scores."""
     from mathref import evaluator, memory
@@ -180,8 +206,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from mathref.data import read_samples_noted
     from mathref.scoring import (
+        lacking,
         likelihood,
-        missing,
         open_scored,
         record_cost,
         samples_digest,
@@ -199,12 +225,13 @@ def main(argv: list[str] | None = None) -> int:
     source = describe(folder, args, temperature) if folder else {"evaluator": LIKELIHOOD}
     meta |= source | {"samples_digest": samples_digest(problems)}
     wanted = wanted_indices(problems, args.strategy, args.k)
-    there = open_scored(out, meta, overwrite=args.overwrite)
-    todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
+    todo = lacking(problems, open_scored(out, meta, problems, overwrite=args.overwrite), wanted)
     at = f", scores at temperature {temperature:.3g}" if temperature != 1 else ""
     digest = f" ({meta['evaluator_digest']})" if folder else ""
     print(f"{args.evaluator}{digest} on {len(problems)} problems{at}", file=sys.stderr)
     if todo:
+        if folder:
+            tell_too_long(folder, todo)
         evaluator = load_evaluator(folder, args, temperature) if folder else likelihood(problems)
         done = len(problems) - len(todo)
         bar = tqdm(total=len(problems), initial=done, unit="problem", desc="scoring", disable=None)

@@ -4,8 +4,9 @@ Paper: S_cls(X | P) of section 6.1, which the paper judges by re-ranking accurac
 Choices [P]: AUC over all scored candidates, and pairwise accuracy within a problem, which is what re-ranking
 uses: a high AUC may come from easy and hard problems alone. Brier score and expected calibration error (bins
 of equal count) say whether S_cls = 0.8 means 80%. One temperature T, S = sigmoid((l_c - l_i) / T), is fitted
-by likelihood on validation problems. It changes no order within a problem and so no RR choice; it changes the
-weights of W.RR. Intervals resample problems, because candidates of one problem are not independent.
+by likelihood on validation problems, with smoothed labels. It changes no order within a problem (but for ties
+where scores are rounded near 0 or 1) and so no RR choice; it changes the weights of W.RR. Intervals resample
+problems, because candidates of one problem are not independent.
 
 Scores and labels come as one array per problem (`scored_arrays`).
 """
@@ -41,7 +42,7 @@ class Quality:
 
     candidates: int
     auc: Interval
-    pairwise: Interval
+    pairwise: Interval | None  # None: no problem has both right and wrong candidates
     brier: float
     ece: float
     curve: list[Bin]
@@ -119,11 +120,14 @@ def brier(scores: np.ndarray, labels: np.ndarray) -> float:
 def reliability(scores: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[Bin]:
     """Reliability curve over bins of equal count, by increasing score.
 
-    Example: scores 0.1, 0.3, 0.6, 0.8, labels 0, 1, 1, 1, two bins -> (0.2, 0.5), (0.7, 1.0).
+    Example: scores 0.1, 0.3, 0.6, 0.8, labels 0, 1, 1, 1, two bins -> (0.2, 0.5), (0.7, 1.0). Candidates of
+    one score count each as the share of right ones among them: an edge between bins may cut through them, and
+    which of them come before it must not matter.
     """
-    order = np.lexsort((labels, scores))
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return [Bin(float(scores[i].mean()), float(labels[i].mean()), len(i)) for i in parts]
+    _, run, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    right = (np.bincount(run, weights=labels) / counts)[run]  # (n,)
+    parts = [part for part in np.array_split(np.argsort(scores), bins) if len(part)]
+    return [Bin(float(scores[i].mean()), float(right[i].mean()), len(i)) for i in parts]
 
 
 def calibration_error(curve: Sequence[Bin]) -> float:
@@ -172,28 +176,30 @@ def smoothed(labels: np.ndarray) -> np.ndarray:
 
 
 def fitted_on(problems: Sequence[SampledProblem]) -> float:
-    """The temperature that fits the stored scores of (validation) problems."""
+    """The temperature that fits the stored scores of (validation) problems, their labels smoothed as train.py
+    does it.
+    """
     scores, labels = map(np.concatenate, scored_arrays(problems))
-    return fit_temperature(log_odds(scores), labels)
+    return fit_temperature(log_odds(scores), smoothed(labels))
 
 
 def quality(
     problems: Sequence[SampledProblem], temperature: float | None = None, bins: int = BINS
 ) -> Quality | None:
-    """Judge the stored scores; None where they are none, not all in [0, 1], or all of one class.
+    """Judge the stored scores; None where there are none, not all in [0, 1], or all of one class.
 
     `temperature` is one fitted on other problems (`fitted_on`); the scores' calibration at it is added.
     """
     scores, labels = scored_arrays(problems)
-    pairs = pairwise_accuracy(scores, labels)
     s, y = np.concatenate(scores), np.concatenate(labels)
-    if not pairs or s.min() < 0 or s.max() > 1:
+    if len(set(y)) < 2 or s.min() < 0 or s.max() > 1:
         return None
+    pairs = pairwise_accuracy(scores, labels)
     curve = reliability(s, y, bins)
     result = Quality(
         len(s),
         auc_interval(scores, labels),
-        mean_interval(pairs),
+        mean_interval(pairs) if pairs else None,
         brier(s, y),
         calibration_error(curve),
         curve,

@@ -8,7 +8,9 @@ The problem's part of T and the candidate's part are encoded apart, so that all 
 share the first one. A batch is one prefix tree (prefix_tree.py): what candidates have in common, the problem
 and often the beginning of the solution, is computed once, nothing is padded, and the two words are two
 branches from the end of T. Equal texts are scored once. A score depends on the problem and on its own
-candidate only, never on the batch (up to rounding: matrix kernels differ by shape).
+candidate only, never on the batch (up to rounding: matrix kernels differ by shape). A candidate that does not
+fit the context has the lowest score: it stays a candidate, as one without an answer does, and wins only where
+no other is better.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from mathref.prompts import VERDICTS, evaluator_candidate, evaluator_problem
 from mathref.tokenizer import Tokenizer, check_fits
 
 Ids = tuple[int, ...]
-SCORES = (1e-300, 1 - 2**-53)  # scores stay off 0 and 1, probabilities that can be ranked
+SCORES = (1e-300, 1 - 2**-53)  # scores stay off 0 and 1; log-odds / temperature beyond -690 and 36.7 tie
 
 
 class Words(NamedTuple):
@@ -33,6 +35,13 @@ class Words(NamedTuple):
 
     correct: Ids
     incorrect: Ids
+
+
+class Templates(NamedTuple):
+    """Distinct candidates of a problem, by text: ids of T(P, X), or how many tokens it has if too many."""
+
+    ids: dict[str, Ids]
+    too_long: dict[str, int]
 
 
 def verdict_words(tokenizer: Tokenizer) -> Words:
@@ -92,7 +101,22 @@ def word_logprobs(model: Transformer, texts: Sequence[Ids], words: Words) -> tor
     return torch.stack(logprobs, dim=1)
 
 
-@torch.inference_mode()
+def templates(tokenizer: Tokenizer, problem: str, solutions: Sequence[str], max_seq_len: int) -> Templates:
+    """Encode the distinct candidates of one problem, and tell those that do not fit `max_seq_len` tokens.
+
+    No model is needed, so that this can be asked before its weights are read.
+    """
+    words, prefix = verdict_words(tokenizer), encode_problem(tokenizer, problem)
+    found = Templates({}, {})
+    for solution in dict.fromkeys(solutions):
+        suffix = encode_candidate(tokenizer, solution)
+        if (length := n_tokens(prefix, suffix, words)) > max_seq_len:
+            found.too_long[solution] = length
+        else:
+            found.ids[solution] = prefix + suffix
+    return found
+
+
 def log_odds(
     model: Transformer,
     tokenizer: Tokenizer,
@@ -107,25 +131,29 @@ def log_odds(
     for a tokenizer of another model, and naming the candidate that does not fit the model's context.
     """
     check_fits(tokenizer, model.config)
-    words = verdict_words(tokenizer)
-    prefix = encode_problem(tokenizer, problem)
-    texts = {solution: encode_candidate(tokenizer, solution) for solution in dict.fromkeys(solutions)}
-    for solution, suffix in texts.items():
-        if (length := n_tokens(prefix, suffix, words)) > model.config.max_seq_len:
-            raise ValueError(
-                f"problem {problem[:60]!r}: candidate {list(solutions).index(solution)} and the template are "
-                f"{length} tokens, the evaluator's context holds {model.config.max_seq_len}; leave it out, "
-                "or use a model with a longer context"
-            )
+    found = templates(tokenizer, problem, solutions, model.config.max_seq_len)
+    for solution, length in found.too_long.items():
+        raise ValueError(
+            f"problem {problem[:60]!r}: candidate {list(solutions).index(solution)} and the template are "
+            f"{length} tokens, the evaluator's context holds {model.config.max_seq_len}; leave it out, "
+            "or use a model with a longer context"
+        )
+    odds = _odds(model, verdict_words(tokenizer), found.ids, tokens_per_batch)
+    return [odds[solution] for solution in solutions]
+
+
+@torch.inference_mode()
+def _odds(model: Transformer, words: Words, texts: dict[str, Ids], budget: int) -> dict[str, float]:
+    """The log-odds of candidates, by their text, from the ids of their templates."""
     found: dict[str, float] = {}
     by_ids = sorted(texts, key=texts.__getitem__)  # neighbours share their beginnings
-    for batch in _batches([prefix + texts[solution] for solution in by_ids], words, tokens_per_batch):
-        both = word_logprobs(model, [prefix + texts[by_ids[i]] for i in batch], words)  # (B, 2)
+    for batch in _batches([texts[solution] for solution in by_ids], words, budget):
+        both = word_logprobs(model, [texts[by_ids[i]] for i in batch], words)  # (B, 2)
         odds = (both[:, 0] - both[:, 1]).tolist()
         found |= {by_ids[i]: value for i, value in zip(batch, odds, strict=True)}
     if not all(map(math.isfinite, found.values())):
         raise ValueError("the evaluator's scores are not finite: broken weights, or a dtype that overflows")
-    return [found[solution] for solution in solutions]
+    return found
 
 
 def _batches(texts: Sequence[Ids], words: Words, budget: int) -> list[range]:
@@ -153,11 +181,15 @@ def score(
 ) -> list[float]:
     """S_cls(X | P) = sigmoid(log-odds / temperature) of each candidate, in (0, 1).
 
-    `temperature` above 1 makes an over-confident evaluator modest; it changes no order
-    (calibration.fit_temperature finds it on validation problems). Errors as in `log_odds`.
+    `temperature` above 1 makes an over-confident evaluator modest (calibration.fit_temperature finds it on
+    validation problems). It turns no order round, but floats near 1 are coarse: scores crowd there, and where
+    log-odds / temperature exceeds 36.7 (or is below -690) all are equal. A candidate that does not fit the
+    model's context is not read and has the lowest score, SCORES[0]. Other errors as in `log_odds`.
     """
     if not temperature > 0:
         raise ValueError(f"the calibration temperature is {temperature}, expected a positive number")
-    odds = log_odds(model, tokenizer, problem, solutions, tokens_per_batch=tokens_per_batch)
-    probabilities = torch.tensor(odds, dtype=torch.float64).div(temperature).sigmoid()
-    return probabilities.clamp(*SCORES).tolist()
+    check_fits(tokenizer, model.config)
+    texts = templates(tokenizer, problem, solutions, model.config.max_seq_len).ids
+    found = _odds(model, verdict_words(tokenizer), texts, tokens_per_batch)
+    odds = torch.tensor([found.get(solution, -math.inf) for solution in solutions], dtype=torch.float64)
+    return odds.div(temperature).sigmoid().clamp(*SCORES).tolist()

@@ -6,8 +6,9 @@ the one whose first member was sampled first (`ties="first"`), a seeded draw ("r
 the tied ones ("expected") [P]. Solutions without an answer count in N and win only where no solution has
 one [P]. maj@k for k < N is the mean over seeded random subsets of the N samples, kept in sampling order
 [P]; k = 1 and k = N are exact.
-Intervals: Wilson for shares of 0/1 outcomes, bootstrap over problems for averages; two systems on the same
-problems are compared by exact McNemar and paired bootstrap [P].
+Intervals: Wilson for shares of 0/1 outcomes, bootstrap over problems for averages of at least FEW problems,
+Wilson for those of fewer; two systems on the same problems are compared by exact McNemar, a bootstrap
+interval of their difference and a sign-flip permutation test of it [P].
 
 Everything here is a pure function of flags (`correct[i]`: solution i is right), clusters (`rerank.cluster`:
 tuples of sample indices, largest first, the first index representing the cluster) and seeds. No torch.
@@ -26,6 +27,8 @@ import numpy as np
 
 Ties: TypeAlias = Literal["first", "random", "expected"]
 TIES: tuple[Ties, ...] = ("first", "random", "expected")
+FEW = 30  # problems, below which resampling gives an interval that is too narrow
+ALL_SIGNS = 12  # differences, up to which a permutation test takes every sign pattern instead of drawing some
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of a - b over the same problems, its bootstrap interval, and a two-sided bootstrap p-value."""
+    """Mean of a - b over the same problems, its bootstrap interval, and a two-sided permutation p-value."""
 
     difference: float
     low: float
@@ -213,10 +216,16 @@ def bootstrap_interval(
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """Interval of the mean of one value per problem: Wilson where all values are 0 or 1, else bootstrap."""
-    if all(value in (0, 1) for value in values):
-        return wilson_interval(sum(values), len(values), confidence)
-    return bootstrap_interval(values, confidence=confidence)
+    """Interval of the mean of one value in [0, 1] per problem.
+
+    Wilson where all values are 0 or 1, else bootstrap. Wilson also where there are fewer than FEW problems or
+    no spread [P]: resampling one value, or equal ones, gives an interval of no width, and of few values one
+    that is too narrow. Fractions scatter no more than 0/1 outcomes of the same mean: Wilson's is wide enough.
+    """
+    data = np.asarray(values, dtype=float)
+    if len(data) < FEW or data.min() == data.max() or np.isin(data, (0, 1)).all():
+        return wilson_interval(math.fsum(data), len(data), confidence)
+    return bootstrap_interval(data, confidence=confidence)
 
 
 def paired_bootstrap(
@@ -229,16 +238,34 @@ def paired_bootstrap(
 ) -> PairedDifference:
     """Mean of a_i - b_i over problems, with a percentile interval from resampling problems.
 
-    The p-value is two-sided: twice the smaller share of resampled means on either side of zero (zero counts
-    on both sides; one is added above and below the fraction bar, so that it is never 0).
+    The p-value is that of a sign-flip permutation test [P] (`_sign_flip_p`): resampling few differences of
+    one sign never gives the other one, and would call 5 of 5 certain.
     """
     difference = _paired(a, b)
     means = _resampled_means(difference, draws, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    side = min(int((means <= 0).sum()), int((means >= 0).sum()))
-    return PairedDifference(
-        float(difference.mean()), float(low), float(high), min(1.0, 2 * (side + 1) / (draws + 1))
-    )
+    p_value = _sign_flip_p(difference, draws, seed)
+    return PairedDifference(float(difference.mean()), float(low), float(high), p_value)
+
+
+def _sign_flip_p(difference: np.ndarray, draws: int, seed: int) -> float:
+    """Chance of a sum at least as far from 0 if each difference had its sign by the toss of a coin.
+
+    Over all sign patterns of up to ALL_SIGNS differences other than 0, else over `draws` drawn ones, with one
+    added above and below the fraction bar, so that it is never 0. Example: 5 of 5 equal ones -> 2 / 32.
+    """
+    size = np.abs(difference[difference != 0])  # (M,)
+    M, total = len(size), size.sum()
+    least = abs(difference.sum()) - 1e-9 * total  # equal sums count, however they are rounded
+    if M <= ALL_SIGNS:
+        flipped = (np.arange(2**M)[:, None] >> np.arange(M)) & 1  # (2^M, M)
+        return float((np.abs(total - 2 * flipped @ size) >= least).mean())
+    rng = np.random.default_rng(seed)
+    hits = 0
+    for rows in _blocks(draws, M):
+        flipped = rng.integers(2, size=(rows, M), dtype=np.int8)
+        hits += int((np.abs(total - 2 * (flipped @ size)) >= least).sum())
+    return (1 + hits) / (1 + draws)
 
 
 def mcnemar(a: Sequence[bool | float], b: Sequence[bool | float]) -> McNemar:
@@ -269,11 +296,13 @@ def _resampled_means(values: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """(draws,) means of as many problems drawn with replacement as there are."""
     rng = np.random.default_rng(seed)
     n = len(values)
-    block = max(1, 2**21 // n)  # rows at a time, so that memory stays at some 16 MB
-    means = [
-        values[rng.integers(n, size=(min(block, draws - i), n))].mean(axis=1) for i in range(0, draws, block)
-    ]
-    return np.concatenate(means)
+    return np.concatenate([values[rng.integers(n, size=(m, n))].mean(axis=1) for m in _blocks(draws, n)])
+
+
+def _blocks(draws: int, width: int) -> list[int]:
+    """Cut `draws` rows of `width` numbers into blocks of some 16 MB."""
+    rows = max(1, 2**21 // width)
+    return [min(rows, draws - i) for i in range(0, draws, rows)]
 
 
 def _z(confidence: float) -> float:

@@ -211,13 +211,14 @@ def plot_calibration(
 ) -> None:
     """Draw the share of right candidates against the score, one line a system; dashed: at the fitted T.
 
-    `validation` holds the validation file of each samples file (None: none), as `tables.evaluator_quality`.
+    `validation` holds the validation file of each samples file (None: none), as `tables.evaluator_quality`. A
+    system with nothing to show is left out; ValueError where none has anything.
     """
     found = [(s, evaluator_quality(s.sampled, validation[s.sampled.file])) for s in systems]
     found = [(system, quality) for system, quality in found if quality]
     if not found:
-        one_class = "nothing to calibrate: the scored candidates are all right, or all wrong"
-        raise ValueError(one_class if systems else NO_SCORES)
+        nothing = "nothing to calibrate: no file has scores from 0 to 1 of both right and wrong candidates"
+        raise ValueError(nothing if systems else NO_SCORES)
     figure, ((axes,),) = _figure(1, 1, (5.6, 5.2))
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="as it should be")
     for i, (system, quality) in enumerate(found):

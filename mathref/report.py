@@ -409,7 +409,7 @@ def compare(a: System, b: System) -> list[Comparison]:
 
 
 def difference_cells(comparison: Comparison) -> list[str]:
-    """Difference in points with its interval, bootstrap p, and McNemar's counts and exact p."""
+    """Difference in points with its interval, permutation p, and McNemar's counts and exact p."""
     d, m = comparison.difference, comparison.mcnemar
     tail = [str(m.only_a), str(m.only_b), p_value(m.p_value)] if m else ["", "", ""]
     points = f"{100 * d.difference:+.1f} ({100 * d.low:+.1f} to {100 * d.high:+.1f})"
@@ -417,8 +417,8 @@ def difference_cells(comparison: Comparison) -> list[str]:
 
 
 def comparison_table(found: Sequence[Comparison]) -> Table:
-    """Differences in points with intervals, bootstrap p, and McNemar's counts and exact p."""
-    head = ["metric", "difference", "bootstrap p", "only first", "only second", "McNemar p"]
+    """Differences in points with intervals, permutation p, and McNemar's counts and exact p."""
+    head = ["metric", "difference", "permutation p", "only first", "only second", "McNemar p"]
     return Table(head, [[c.metric, *difference_cells(c)] for c in found])
 
 

@@ -60,18 +60,23 @@ class Completion:
 
 
 @functools.lru_cache(maxsize=8)
-def _can_end(tokenizer: Tokenizer, stop: tuple[str, ...]) -> torch.Tensor:
-    """(V,) bool: which tokens can complete a stop string.
+def _can_end(tokenizer: Tokenizer, stop: tuple[str, ...], usable: int) -> torch.Tensor:
+    """(usable,) bool: which of the ids that may be chosen can complete a stop string.
 
     Only after such a token is any text decoded. A token can complete one if its text holds the last
     character of one; a token without text of its own (part of a character, a space that decoding drops)
-    always may.
+    always may. Ids that the tokenizer does not know, as an EOS id can be, are no part of any text.
     """
+    can_end = torch.zeros(usable, dtype=torch.bool)
+    known = can_end[: tokenizer.vocab_size]
     last = {string[-1] for string in stop}
     if any(character.isspace() for character in last - {"\n"}):  # some decoders drop a space at the start
-        return torch.ones(tokenizer.vocab_size, dtype=torch.bool)
-    texts = (tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
-    return torch.tensor([not text or "\ufffd" in text or not last.isdisjoint(text) for text in texts])
+        known[:] = True
+    else:
+        texts = (tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
+        ends = [not text or "\ufffd" in text or not last.isdisjoint(text) for text in texts]
+        known[:] = torch.tensor(ends)
+    return can_end
 
 
 def _stop_hits(
@@ -183,8 +188,8 @@ def _decode(
     uniforms = torch.cat(drawn).to(device)  # (R, steps)
 
     eos = torch.tensor(tokenizer.eos_ids, device=device, dtype=torch.int64)
-    usable = max((tokenizer.vocab_size, *(i + 1 for i in tokenizer.eos_ids)))  # ids the tokenizer can read
-    can_end = _can_end(tokenizer, config.stop).to(device) if config.stop else None
+    usable = max((tokenizer.vocab_size, *(i + 1 for i in tokenizer.eos_ids)))  # ids below it may be chosen
+    can_end = _can_end(tokenizer, config.stop, usable).to(device) if config.stop else None
     tokens = torch.zeros(R, steps, dtype=torch.int64, device=device)
     logprob = torch.zeros(R, dtype=torch.float64, device=device)
     length = torch.zeros(R, dtype=torch.int64, device=device)

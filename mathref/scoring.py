@@ -6,7 +6,8 @@ Choices [P]: solutions of one problem with the same text are one call of the eva
 by whole lines in the order of the samples file, so that a killed run continues at the next problem. A later
 run that needs more scores (another rule, a larger K) computes what is missing: the lines concerned go to
 FILE.part0 first, as several processes write FILE.part0, FILE.part1 ... (parts.py); whatever a kill leaves is
-used. Beside FILE lies FILE.cost.json: what was scored, and the evaluator's seconds summed over all runs.
+used. What a scored line holds beside its scores follows the samples file. Beside FILE lies FILE.cost.json:
+what was scored, and the evaluator's seconds summed over all runs.
 
 No torch here: an evaluator is any function from a problem and its solutions to scores.
 """
@@ -22,10 +23,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mathref import processes
-from mathref.data import SampledProblem, lock_of, read_samples
+from mathref.data import SampledProblem, lock_of, read_samples, write_samples
 from mathref.files import digest_text, read_json, write_json
 from mathref.parts import my_share, open_shared, take_up
-from mathref.rerank import Strategy, cluster, needed, pair_cache
+from mathref.rerank import LIKELIHOOD, Strategy, cluster, needed, pair_cache
 
 Evaluator: TypeAlias = Callable[[str, Sequence[str]], list[float]]  # problem, N solutions -> N scores
 SAVE_COST_S = 10.0  # seconds of evaluation that a kill may leave out of the cost file
@@ -56,9 +57,24 @@ def without_scores(problem: SampledProblem) -> SampledProblem:
 
 
 def samples_digest(problems: Sequence[SampledProblem]) -> str:
-    """Short digest of the problems and their solutions, which says what a scored file scores."""
-    texts = [[p.id, p.problem, [s.text for s in p.samples], [s.answer for s in p.samples]] for p in problems]
-    return digest_text(json.dumps(texts))
+    """Short digest of the problems and their solutions, which says what a scored file scores.
+
+    Answers, verdicts and log-probabilities are not in it: `open_scored` brings those up to date.
+    """
+    return digest_text(json.dumps([[p.id, p.problem, [s.text for s in p.samples]] for p in problems]))
+
+
+def _refreshed(scored: SampledProblem, sampled: SampledProblem, by_likelihood: bool) -> SampledProblem:
+    """A problem as the samples file has it now, with the scores of its scored line.
+
+    Scores that are likelihoods go where a log-probability they were made of has changed.
+    """
+    logprobs = [[s.logprob for s in problem.samples] for problem in (scored, sampled)]
+    if by_likelihood and logprobs[0] != logprobs[1]:
+        return without_scores(sampled)
+    pairs = zip(sampled.samples, scored.samples, strict=True)
+    samples = tuple(dataclasses.replace(sample, score=there.score) for sample, there in pairs)
+    return dataclasses.replace(sampled, samples=samples)
 
 
 def wanted_indices(
@@ -96,16 +112,46 @@ def cost_file(out: Path) -> Path:
     return out.with_name(out.name + ".cost.json")
 
 
-def open_scored(out: Path, meta: dict[str, Any], *, overwrite: bool = False) -> dict[str, SampledProblem]:
+def open_scored(
+    out: Path, meta: dict[str, Any], problems: Sequence[SampledProblem], *, overwrite: bool = False
+) -> dict[str, SampledProblem]:
     """Create a scored file, or take up the one that is there; returns its problems by id.
 
-    Raises ValueError where it belongs to other samples or another evaluator, unless `overwrite`.
+    Of its lines only the scores stay, all else is what `problems`, those of the samples file, have now: an
+    answer or a verdict that was mended there needs no new scores. Raises ValueError where the file belongs to
+    other samples or another evaluator, unless `overwrite`.
     """
+
+    def refresh() -> None:
+        sampled = {p.id: p for p in problems}
+        there = read_samples(out)[1]
+        found = [_refreshed(p, sampled[p.id], meta["evaluator"] == LIKELIHOOD) for p in there]
+        if found != there:
+            write_samples(out, meta, found)
+
     with processes.held_by_first(lock_of(out)):
         take_up(out, meta, overwrite=overwrite)
         if overwrite:
             cost_file(out).unlink(missing_ok=True)
+        processes.on_first(refresh)
     return {p.id: p for p in read_samples(out)[1]}
+
+
+def lacking(
+    problems: Sequence[SampledProblem],
+    there: dict[str, SampledProblem],
+    wanted: dict[str, tuple[int, ...]],
+) -> list[tuple[SampledProblem, list[int]]]:
+    """What a scored file lacks: each problem that is not `there`, or has a wanted candidate without a score,
+    with the scores it has, and the indices of those candidates.
+    """
+    found = []
+    for problem in problems:
+        known = there.get(problem.id) or without_scores(problem)
+        indices = missing(known, wanted[problem.id])
+        if indices or problem.id not in there:
+            found.append((known, indices))
+    return found
 
 
 class _Timed:
@@ -168,15 +214,14 @@ def score_file(
     """
     with processes.held_by_first(lock_of(out)):
         there = {p.id: p for p in read_samples(out)[1]}
-        todo = [p for p in problems if p.id not in there or missing(there[p.id], wanted[p.id])]
+        todo = lacking(problems, there, wanted)
         ids = [p.id for p in problems]
-        grows = list(there) == ids[: len(there)] and not any(p.id in there for p in todo)
+        grows = list(there) == ids[: len(there)] and not any(p.id in there for p, _ in todo)
         timed = _Timed(evaluator, out, saves=processes.is_first())
         try:
             with open_shared(out, meta, ids, grows=grows) as file:
-                for problem in my_share(todo):
-                    known = there.get(problem.id) or without_scores(problem)
-                    file.append([score_problem(known, wanted[problem.id], timed)])
+                for problem, indices in my_share(todo):
+                    file.append([score_problem(problem, indices, timed)])
                     yield problem.id
         finally:
             timed.save()

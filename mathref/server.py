@@ -7,11 +7,11 @@ samples, one by default: some servers refuse several, some ignore the number, so
 seed is that of its first sample (decoding.sample_seed), so no sample depends on the order of the answers.
 Log-probabilities are the server's; whether end-of-sequence and temperature are in them is for it to say.
 
-What may pass (408, 425, 429, 5xx, timeouts, lost connections, answers that are cut short or hold no
-completions) is tried again `retries` times, after pauses that double, with jitter, or when the server says;
-pauses are told, one line in TELL_EVERY_S. Anything else ends the run with the server's own words. A body is
-read up to MAX_BODY bytes. A redirect is followed to the same scheme, host and port only: neither key nor
-prompts go where the user did not send them.
+What may pass (408, 425, 429, 5xx except 501, timeouts, lost connections, answers that are cut short or hold
+no completions) is tried again `retries` times, after pauses that double, with jitter, or when the server
+says; pauses are told, one line in TELL_EVERY_S. Anything else ends the run with the server's own words. A
+body is read up to MAX_BODY bytes. A redirect is followed to the same scheme, host and port only: neither key
+nor prompts go where the user did not send them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0  # before the second try, doubled before ea
 TELL_EVERY_S = 10.0  # however many requests wait
 MAX_WAIT_S = 3600.0  # a server that asks for a longer pause is left alone
 AHEAD = 4  # requests underway or answered behind the oldest open one, times the concurrency
-PASSING = (408, 425, 429)  # beside 5xx: what may be otherwise at the next try
+PASSING = (408, 425, 429)  # beside 5xx except 501: what may be otherwise at the next try
 MISSING = (404, 405, 501)  # another kind of server, or a model that it does not have
 PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST")  # what OpenSSL calls an answer without TLS
 T = TypeVar("T")
@@ -424,11 +424,13 @@ class Client:
                 begins = self._shown(content[:MAX_BEGINNING].decode("utf-8", "replace"))
                 raise _Passing(f"its answer is cut short or no JSON, it begins {begins!r}") from None
         words = self._shown(_server_words(content)) or http.client.responses.get(status, "no reason given")
+        said = f"HTTP {status}: {words}"
+        if status in MISSING:  # before the 5xx: 501 is one, and no further try mends it
+            hint = f"expected a server with {path} there, and the name of one of its models"
+            raise ValueError(f"{self.url} refuses the request, {said}; {hint}")
         if status in PASSING or status >= 500:
-            raise _Passing(f"HTTP {status}: {words}", retry_after(headers["Retry-After"], time.time()))
-        hint = f"; expected a server with {path} there, and the name of one of its models"
-        hint = hint if status in MISSING else ""
-        raise ValueError(f"{self.url} refuses the request, HTTP {status}: {words}{hint}")
+            raise _Passing(said, retry_after(headers["Retry-After"], time.time()))
+        raise ValueError(f"{self.url} refuses the request, {said}")
 
     def _shown(self, text: str) -> str:
         """Text of the server as part of one line: no control characters, not too long, without the key."""

@@ -154,8 +154,8 @@ def selection_table(found: Sequence[Selected]) -> Table:
     for s in found:
         tail = difference_cells(s.versus_maj1) if s.versus_maj1 else [""] * 5
         rows.append([s.name, percent(s.values), f"{100 * s.share:.1f}", *tail])
-    head = ["rule", "solved", "scored %", "rule - Maj1", "bootstrap p", "only rule", "only Maj1", "McNemar p"]
-    return Table(head, rows)
+    head = ["rule", "solved", "scored %", "rule - Maj1", "permutation p", "only rule", "only Maj1"]
+    return Table([*head, "McNemar p"], rows)
 
 
 def strategy_curve_table(scored: Scored) -> Table:
@@ -192,14 +192,16 @@ def evaluator_quality(test: Scored, validation: Scored | None = None) -> Quality
 def quality_table(found: Sequence[tuple[str, Quality]]) -> Table:
     """One row per system: how its evaluator ranks (AUC, pairs) and how calibrated it is (Brier, ECE).
 
-    T comes on top of the temperature that the file was scored at: near 1 where that one was fitted.
+    T comes on top of the temperature that the file was scored at. Where train.py fitted that one, T says how
+    much these candidates differ from those of the fit, which are distinct and finished ones only.
     """
     rows = []
     for name, q in found:
         fitted = [""] * 3
         if q.temperature is not None:
             fitted = [f"{q.temperature:.3g}", f"{q.brier_fitted:.3f}", f"{q.ece_fitted:.3f}"]
-        cells = [_fraction(q.auc), _fraction(q.pairwise), f"{q.brier:.3f}", f"{q.ece:.3f}"]
+        pairs = _fraction(q.pairwise) if q.pairwise else ""
+        cells = [_fraction(q.auc), pairs, f"{q.brier:.3f}", f"{q.ece:.3f}"]
         rows.append([name, f"{q.candidates}", *cells, *fitted])
     head = ["evaluator", "candidates", "AUC", "pairs in a problem", "Brier", "ECE"]
     return Table([*head, "T (validation)", "Brier at T", "ECE at T"], rows)
@@ -244,7 +246,7 @@ def adaptive_table(found: Sequence[Stopped]) -> Table:
         "of all %",
         "solved",
         "rule - all",
-        "bootstrap p",
+        "permutation p",
         "only rule",
         "only all",
     ]

@@ -93,9 +93,21 @@ def test_bins_have_equal_counts_and_the_order_of_candidates_is_nothing() -> None
     labels = np.array([1.0, 0, 1, 0, 0, 1, 1, 0, 1, 1, 1])
     curve = reliability(scores, labels, bins=4)
     assert [b.count for b in curve] == [3, 3, 3, 2]
+    assert [b.right for b in curve] == pytest.approx([4 / 7, 4 / 7, (4 / 7 + 3 / 4 + 3 / 4) / 3, 3 / 4])
     order = np.random.default_rng(0).permutation(11)
     assert reliability(scores[order], labels[order], bins=4) == curve
     assert sum(b.count for b in reliability(scores, labels, bins=50)) == 11
+
+
+@pytest.mark.parametrize("bins", [1, 3, 10])
+def test_equal_scores_that_are_right_as_often_as_they_say_are_calibrated(bins: int) -> None:
+    """Sorted by label and cut into bins, a thousand candidates at 0.5, half of them right, had ECE 0.5."""
+    alike = np.full(1000, 0.5)
+    labels = np.tile([1.0, 0.0], 500)
+    assert calibration_error(reliability(alike, labels, bins)) == 0
+    scores = np.repeat([0.2, 0.6, 0.8], [5, 10, 15])  # edges between bins cut through each of them
+    labels = np.concatenate([np.arange(n) < share * n for n, share in ((5, 0.2), (10, 0.6), (15, 0.8))])
+    assert calibration_error(reliability(scores, labels.astype(float), bins)) == pytest.approx(0, abs=1e-12)
 
 
 def test_temperature_of_two_values_by_hand() -> None:
@@ -141,7 +153,8 @@ def test_quality_of_a_samples_file() -> None:
     assert found.auc.value == 0.75 and found.pairwise.value == 0.5
     assert found.brier == pytest.approx((0.01 + 0.04 + 0.16 + 0.49) / 4)
     temperature = fitted_on([problem("v", [1 / (1 + math.e), math.e / (1 + math.e)] * 2, [1, 2, 3])])
-    assert temperature == pytest.approx(1 / math.log(3), rel=1e-6)
+    # Smoothed, the labels are 1/3 and 4/5: the slope is 0 at sigmoid(1 / T) = 37/60.
+    assert temperature == pytest.approx(1 / math.log(37 / 23), rel=1e-6)
     fitted = quality(test, temperature)
     assert fitted.auc == found.auc and fitted.temperature == temperature
     assert fitted.brier_fitted == pytest.approx(
@@ -149,10 +162,26 @@ def test_quality_of_a_samples_file() -> None:
     )
 
 
+def test_no_problem_with_both_classes_leaves_all_but_the_pairs() -> None:
+    """One problem is all right, the other all wrong: said to be of one class, and left out whole."""
+    test = [problem("a", [0.9, 0.8], [0, 1]), problem("b", [0.1, 0.85], [])]
+    found = quality(test)
+    assert found.pairwise is None and found.auc.value == 0.75
+    assert found.brier == pytest.approx((0.01 + 0.04 + 0.01 + 0.85**2) / 4)
+
+
+def test_a_few_separable_validation_candidates_ask_for_no_extreme_temperature() -> None:
+    """Likelihood of plain labels asks for T = 0, and got 0.001: 0.7 and 0.6 both became 1.0."""
+    temperature = fitted_on([problem("v", [0.7, 0.6, 0.4], [0, 1])])
+    assert 0.1 < temperature < 10
+    assert len(set(at_temperature(np.array([0.7, 0.6, 0.4]), temperature))) == 3
+
+
 @pytest.mark.parametrize(
     "problems",
     [
         [problem("a", [None, None], [0])],
+        [problem("a", [0.4, 0.5], []), problem("b", [0.4], [])],
         [problem("a", [0.4, 0.5], [0, 1])],
         [problem("a", [-3.0, 2.0], [0])],  # log odds of another engine: no probabilities
         [problem("a", [], [])],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -233,6 +234,24 @@ def test_pictures_of_scored_files(tmp_path: Path, scored: str, validation: str, 
     assert not (tmp_path / "none.png").exists()
 
 
+def test_problems_that_are_all_right_or_all_wrong_still_calibrate(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """No pair within a problem: that cell is empty. A file of one class beside it is left out of the plot."""
+    both = [scored_line(1, "AA", [0.9, 0.8]), scored_line(2, "BC", [0.1, 0.85])]
+    files = [
+        write(tmp_path / "both.jsonl", both, EVALUATOR),
+        write(tmp_path / "right.jsonl", both[:1], {**EVALUATOR, "evaluator": "other"}),
+    ]
+    image = tmp_path / "c.svg"
+    found = numbers(tmp_path, *files, "--calibration-plot", str(image))["systems"]
+    assert found[0]["evaluator"]["pairwise"] is None and found[0]["evaluator"]["auc"]["value"] == 0.75
+    assert found[1]["evaluator"] is None and image.exists()
+    assert re.search(r"^ssft by scr +4 +0\.750 \(.*\) +0\.1", capsys.readouterr().out, re.MULTILINE)
+    assert run(files[1], "--calibration-plot", str(tmp_path / "none.svg")) == 2
+    assert "no file has scores from 0 to 1 of both right and wrong" in capsys.readouterr().err
+
+
 def test_tables_as_markdown(scored: str, sampled: str, capsys: pytest.CaptureFixture) -> None:
     assert run(scored, sampled, "--markdown") == 0
     shown = capsys.readouterr().out
@@ -259,6 +278,17 @@ def test_validation_must_fit(
         assert error.count("\n") == 1 and complaint in error
 
 
+def test_a_second_validation_file_is_told_of_the_first(
+    tmp_path: Path, scored: str, validation: str, capsys: pytest.CaptureFixture
+) -> None:
+    """It was told that no evaluated file had its generator and evaluator, which the first file disproved."""
+    second = write(tmp_path / "v2.jsonl", [scored_line(13, "AAB", [0.3, 0.2, 0.6])], EVALUATOR)
+    assert run(scored, "--validation", validation, second) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "no evaluated file" not in error
+    assert f"--validation {second}: {validation} is of the same generator and evaluator" in error
+
+
 def test_a_clear_difference_has_no_p_value_of_zero(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """McNemar's p of 20 problems against none is 2e-6 and was printed as 0.0000."""
     files = [
@@ -267,7 +297,7 @@ def test_a_clear_difference_has_no_p_value_of_zero(tmp_path: Path, capsys: pytes
     ]
     assert run(*files) == 0
     shown = capsys.readouterr().out
-    assert "<0.0001" in shown and "0.0000" not in shown
+    assert "<0.0001" in shown and "0.0000" not in shown and "permutation p" in shown
 
 
 @pytest.mark.parametrize(

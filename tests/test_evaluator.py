@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from mathref.evaluator import (
+    SCORES,
     Words,
     encode_candidate,
     encode_problem,
     log_odds,
     n_tokens,
     score,
+    templates,
     verdict_words,
     word_logprobs,
 )
@@ -236,7 +238,7 @@ def test_a_candidate_beyond_the_context_is_named():
     model = build(SHIPPED.vocab_size, max_seq_len=150)
     long = "1+1=2. " * 60
     with pytest.raises(ValueError, match=r"'What is 12\+34\?': candidate 2 .*context holds 150") as error:
-        score(model, SHIPPED, PROBLEM, ["46", "47", long, long])
+        log_odds(model, SHIPPED, PROBLEM, ["46", "47", long, long])
     assert "\n" not in str(error.value)
     # The last token that fits does fit: the words' last tokens predict nothing and need no place.
     length = n_tokens(
@@ -250,7 +252,19 @@ def test_a_candidate_beyond_the_context_is_named():
             )
         else:
             with pytest.raises(ValueError, match="candidate 0"):
-                score(tight, SHIPPED, PROBLEM, ["46"])
+                log_odds(tight, SHIPPED, PROBLEM, ["46"])
+
+
+def test_a_candidate_beyond_the_context_has_the_lowest_score():
+    """It ended the run; the scores of the others do not change with it."""
+    model = build(SHIPPED.vocab_size, max_seq_len=150)
+    long = "1+1=2. " * 60
+    assert score(model, SHIPPED, PROBLEM, [long, *SOLUTIONS, long]) == [
+        SCORES[0], *score(model, SHIPPED, PROBLEM, SOLUTIONS), SCORES[0]
+    ]  # fmt: skip
+    assert score(model, SHIPPED, PROBLEM, [long], temperature=1e3) == [SCORES[0]]
+    found = templates(SHIPPED, PROBLEM, [long, "46", long], 150)
+    assert list(found.ids) == ["46"] and found.too_long[long] > 150
 
 
 def test_a_tokenizer_of_another_model_is_refused():
@@ -289,6 +303,17 @@ def test_extreme_odds_stay_probabilities(odds):
     for temperature in (1e-3, 1.0, 1e3):
         value = score(model, tokenizer, "1+1?", ["2"], temperature=temperature)[0]
         assert 0 < value < 1 and (value > 0.5) == (odds > 0)
+
+
+def test_scores_tie_only_beyond_what_the_docstring_says():
+    """It said that a temperature changes no order; in float64 nothing lies between 1 - 2^-53 and 1."""
+
+    def scored(odds: float, temperature: float = 1.0) -> float:
+        return score(Certain(odds), TOKENIZERS["one-token"], "1+1?", ["2"], temperature=temperature)[0]
+
+    assert scored(30.0) < scored(30.1) < scored(36.0) < scored(36.8) == scored(50.0)
+    assert scored(36.8, 0.5) == scored(50.0, 0.5) > scored(36.8, 2.0) < scored(50.0, 2.0)
+    assert scored(-700.0) == scored(-695.0) < scored(-689.0) < scored(-50.0) < scored(-36.8)
 
 
 def test_temperature_brings_scores_to_one_half_and_keeps_their_order():

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathref.metrics import (
+    ALL_SIGNS,
+    FEW,
     bootstrap_interval,
     maj_at_k,
     majk_at_n,
@@ -227,7 +229,28 @@ def test_bootstrap_interval_matches_the_normal_theory() -> None:
 
 def test_mean_interval_picks_by_the_values() -> None:
     assert mean_interval([1, 0, 1, 1]) == wilson_interval(3, 4)
-    assert mean_interval([0.5, 0.25]) == bootstrap_interval([0.5, 0.25])
+    many = np.random.default_rng(0).random(FEW).tolist()
+    assert mean_interval(many) == bootstrap_interval(many)
+    assert mean_interval(many[1:]) == wilson_interval(sum(many[1:]), FEW - 1)
+
+
+@pytest.mark.parametrize("values", [[0.359], [0.25] * 3, [0.5] * 200, [0.3, 0.4]])
+def test_few_or_equal_fractions_are_not_certain(values: list[float]) -> None:
+    """One problem solved in 35.9% of its samples was shown as 35.9 (35.9-35.9)."""
+    interval = mean_interval(values)
+    assert interval.value == pytest.approx(np.mean(values))
+    assert interval.high - interval.low > 1 / (1 + len(values))
+
+
+def test_intervals_of_few_problems_hold_the_mean() -> None:
+    """95% intervals of 8 problems that are solved in 0 to 64 of 64 samples; resampling held 88% of them."""
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(300):
+        values = rng.binomial(64, rng.beta(0.3, 0.6, size=8)) / 64
+        interval = mean_interval(values.tolist())
+        held += interval.low <= 1 / 3 <= interval.high
+    assert held >= 0.95 * 300
 
 
 # ---- paired tests ------------------------------------------------------------------------------------
@@ -262,13 +285,42 @@ def test_paired_bootstrap_sees_a_paired_difference() -> None:
     assert paired_bootstrap(a, a).p_value == 1.0
 
 
-def test_paired_bootstrap_is_calibrated_and_seeded() -> None:
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [
+        ([1] * 5, 2 / 32),  # resampling never finds a sum of 0 there: it said 0.0002
+        ([0.25] * 5 + [0] * 20, 2 / 32),  # problems without a difference say nothing
+        ([1, 1, -1], 1.0),  # |sum| is at least 1 for every sign pattern
+        ([0.5, 0.25, -0.125], 4 / 8),  # |sums| 0.875, 0.625, 0.375, 0.125, each twice; 0.625 and up count
+        ([0.1, 0.2, 0.3], 2 / 8),  # 0.1 + 0.2 + 0.3 and its mirror image are rounded differently
+        ([0], 1.0),
+    ],
+)
+def test_permutation_p_by_hand(differences: list[float], expected: float) -> None:
+    for sign in (1, -1):
+        found = paired_bootstrap([sign * d for d in differences], [0] * len(differences))
+        assert found.p_value == pytest.approx(expected)
+
+
+def test_permutation_p_of_outcomes_is_that_of_mcnemar() -> None:
+    """Exactly where every sign pattern is looked at, nearly where they are drawn; never 0."""
+    for only_a, only_b in ((9, 3), (5, 0), (9, 4), (40, 25), (60, 50)):
+        a, b = [1] * only_a + [0] * only_b + [1, 0], [0] * only_a + [1] * only_b + [1, 0]
+        tolerance = 1e-12 if only_a + only_b <= ALL_SIGNS else 0.015
+        assert paired_bootstrap(a, b).p_value == pytest.approx(mcnemar(a, b).p_value, abs=tolerance)
+    assert paired_bootstrap([1] * 300, [0] * 300, draws=100).p_value == 1 / 101
+
+
+@pytest.mark.parametrize("n", [8, 60])
+def test_permutation_p_is_calibrated_and_seeded(n: int) -> None:
+    """No difference in truth: p < 0.1 in at most some 10% of the trials, with few problems, too."""
     rng = np.random.default_rng(1)
-    below = 0
-    for _ in range(200):  # no difference in truth: p < 0.1 in about 10% of the trials
-        a, b = rng.random(60) < 0.4, rng.random(60) < 0.4
-        below += paired_bootstrap(a, b, draws=500).p_value < 0.1
-    assert 6 <= below <= 36
+    for fractions in (False, True):
+        below = 0
+        for _ in range(200):
+            a, b = rng.random((2, n)) if fractions else rng.random((2, n)) < 0.4
+            below += paired_bootstrap(a, b, draws=500).p_value < 0.1
+        assert below <= 34 and (below >= 6 or n == 8)
     assert paired_bootstrap([1, 0, 0], [0, 0, 1], seed=4) == paired_bootstrap([1, 0, 0], [0, 0, 1], seed=4)
 
 

@@ -194,7 +194,7 @@ def test_all_right_all_wrong_or_unanswered_is_tabulated_and_strict_json(tmp_path
 
     assert json.loads(table.read_text(), parse_constant=refuse)["systems"]
     assert run_command(evaluate.main, [str(path), "--calibration-plot", str(tmp_path / "c.png")]) == 2
-    assert "all right, or all wrong" in capsys.readouterr().err
+    assert "no file has scores from 0 to 1 of both right and wrong" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("correct", [True, False])

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 import evaluate
 import rerank
 from mathref.data import read_samples
-from mathref.evaluator import log_odds, score
+from mathref.evaluator import SCORES, log_odds, score
 from mathref.model import ModelConfig, Transformer
 from mathref.runs import run_command
 from mathref.tokenizer import load_tokenizer, train_sentencepiece
@@ -172,6 +173,69 @@ def test_the_generators_own_likelihood_is_the_control(folder: Path, tmp_path: Pa
     # Problem 0: the texts 0, 1, 0, 1, 1, 99 have -1, -2, ..., -6; equal texts have one logprob, the last.
     assert [s.score for s in problems[0].samples] == [math.exp(-p) for p in (3, 5, 3, 5, 5, 6)]
     assert all(s.score is None for s in problems[2].samples)  # without an answer nothing is scored
+
+
+def changed(folder: Path, tmp_path: Path, change: Callable[[dict], None]) -> Path:
+    """The samples of `folder` with a change to each line."""
+    lines = json.loads(json.dumps(LINES))
+    for line in lines:
+        change(line)
+    samples = tmp_path / "changed.jsonl"
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return samples
+
+
+def test_a_mended_samples_file_is_taken_up_without_scoring_anew(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reference answers were wrong: rerank.py went on with the verdicts that it had copied."""
+    out = tmp_path / "s.jsonl"
+    assert run(folder, out) == 0
+    before = read_samples(out)[1]
+    monkeypatch.setattr(rerank, "load_evaluator", lambda *_: pytest.fail("nothing is left to score"))
+
+    def mend(line: dict) -> None:
+        line["answer"] = "99"
+
+    assert run(folder, out, "--samples", str(changed(folder, tmp_path, mend))) == 0
+    after = read_samples(out)[1]
+    assert {p.answer for p in after} == {"99"}
+    for old, new in zip(before, after, strict=True):
+        assert [s.score for s in new.samples] == [s.score for s in old.samples]
+        assert [s.correct for s in new.samples] == [s.answer == "99" for s in new.samples]
+
+
+def test_candidates_beyond_the_context_do_not_end_the_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """One of them ended the run when its problem's turn came, and every further run at the same place."""
+
+    def lengthen(line: dict) -> None:
+        for sample in line["samples"][:1] if line["id"] in ("p1", "p3") else []:
+            sample["text"] = "So it is. " * 60 + sample["text"]
+        if line["id"] == "p2":  # without an answer nobody asks for a score
+            line["samples"][0]["text"] = "So it is. " * 60
+
+    options = ("--samples", str(changed(folder, tmp_path, lengthen)))
+    out = tmp_path / "s.jsonl"
+    told = "2 of 24 candidates and their template do not fit the evaluator's context of 256 tokens"
+    load = rerank.load_evaluator
+    monkeypatch.setattr(rerank, "load_evaluator", lambda *_: pytest.fail("told before"))
+    with pytest.raises(pytest.fail.Exception):
+        run(folder, out, *options)
+    assert capsys.readouterr().err.count(told) == 1
+    monkeypatch.setattr(rerank, "load_evaluator", load)
+    assert run(folder, out, *options) == 0
+    assert run(folder, tmp_path / "short.jsonl") == 0
+    found, short = (read_samples(file)[1] for file in (out, tmp_path / "short.jsonl"))
+    lowest = [(p.id, i) for p in found for i, s in enumerate(p.samples) if s.score == SCORES[0]]
+    assert lowest == [("p1", 0), ("p3", 0)]
+    for p, q in zip(found, short, strict=True):  # the others have the scores that they have without them
+        kept = [i for i in range(6) if (p.id, i) not in lowest]
+        expected = [q.samples[i].score for i in kept]
+        assert [p.samples[i].score for i in kept] == pytest.approx(expected, abs=1e-6)
+    capsys.readouterr()
+    assert run(folder, out, *options) == 0 and told not in capsys.readouterr().err
 
 
 def test_the_likelihood_needs_logprobs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -323,6 +323,29 @@ def test_stop_strings_agree_with_cutting_afterwards() -> None:
     assert 0 < sum(at is not None for at in places) < 40
 
 
+class FewerIds(CharTokenizer):
+    """Knows V ids of V + 2: not the model's EOS, which is the last, and not the one before it."""
+
+    eos_ids = (V + 1,)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return super().decode([i for i in ids if i < V])
+
+
+@pytest.mark.parametrize("last", [":", " "])  # a blank: then any id may complete the stop string
+def test_an_eos_id_that_the_tokenizer_does_not_know_ends_a_completion(last: str) -> None:
+    """With stop strings it was an IndexError: the tokenizer's ids were looked up, EOS is behind them."""
+    known = chain({"a": "b", "b": "j", "j": last}).table.detach()
+    table = nn.functional.pad(known, (0, 2, 0, 2))
+    options = {"n": 3, "stop": ("j" + last,), "max_new_tokens": 40}
+    (found,) = sample(FixedLogits(table), FewerIds(), ["a"], **options)
+    assert {(c.text, len(c.token_ids), c.finish_reason) for c in found} == {("b", 3, "stop")}
+    (b,) = TOKENIZER.encode("b")
+    table[b, V] = table[V, V + 1] = 99.0
+    (found,) = sample(FixedLogits(table), FewerIds(), ["a"], **options)
+    assert {(c.text, c.token_ids, c.finish_reason) for c in found} == {("b", (b, V, V + 1), "stop")}
+
+
 def test_text_is_decoded_only_where_it_may_stop() -> None:
     """A stop string costs decoding only after tokens that can complete it: here after none of 600."""
     tokenizer = CharTokenizer()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,14 +14,16 @@ from pathlib import Path
 import pytest
 
 from mathref.data import Sample, SampledProblem, SamplesFile, read_samples
-from mathref.rerank import STRATEGIES
+from mathref.rerank import LIKELIHOOD, STRATEGIES
 from mathref.scoring import (
     cost_file,
+    likelihood,
     open_scored,
     samples_digest,
     score_file,
     score_problem,
     wanted_indices,
+    without_scores,
 )
 
 META = {"model": "ssft", "evaluator": "scr"}
@@ -58,7 +62,7 @@ def value(text: str) -> float:
 
 
 def run(out: Path, evaluator: Counting, strategies: Sequence[str] = STRATEGIES, k: int = 8) -> list[str]:
-    open_scored(out, META)
+    open_scored(out, META, PROBLEMS)
     return list(score_file(out, META, PROBLEMS, wanted_indices(PROBLEMS, strategies, k), evaluator))
 
 
@@ -151,11 +155,54 @@ def test_equal_texts_are_one_call() -> None:
 def test_scores_of_another_evaluator_are_not_taken_over(tmp_path: Path) -> None:
     scored = [score_problem(p, range(len(p.samples)), lambda _, texts: [0.5] * len(texts)) for p in PROBLEMS]
     out = tmp_path / "s.jsonl"
-    open_scored(out, META)
+    open_scored(out, META, PROBLEMS)
     list(score_file(out, META, scored, wanted_indices(scored, ["rr.majk"], 1), Counting()))
     found = [s.score for p in read_samples(out)[1] for s in p.samples]
     assert 0.5 not in found and None in found
     assert samples_digest(scored) == samples_digest(PROBLEMS)
+
+
+def test_a_mended_samples_file_changes_all_but_the_scores(tmp_path: Path) -> None:
+    """Stale verdicts stayed in the scored file: its digest did not see them, and its lines were not read."""
+    out, evaluator = tmp_path / "s.jsonl", Counting()
+    run(out, evaluator)
+    before = {p.id: [s.score for s in p.samples] for p in read_samples(out)[1]}
+    calls = len(evaluator.seen)
+    mended = [
+        dataclasses.replace(
+            p,
+            answer="C",
+            samples=tuple(
+                dataclasses.replace(s, answer=s.answer or "D", correct=s.answer == "C", logprob=-1.0)
+                for s in p.samples
+            ),
+        )
+        for p in PROBLEMS
+    ]
+    assert samples_digest(mended) == samples_digest(PROBLEMS)
+    wanted = wanted_indices(PROBLEMS, STRATEGIES, 8)
+    open_scored(out, META, mended)
+    assert list(score_file(out, META, mended, wanted, evaluator)) == [] and len(evaluator.seen) == calls
+    found = read_samples(out)[1]
+    assert {p.id: [s.score for s in p.samples] for p in found} == before
+    assert [without_scores(p) for p in found] == mended
+    # An answer where there was none asks for a score of its own, and for no other.
+    wanted = wanted_indices(mended, STRATEGIES, 8)
+    assert list(score_file(out, META, mended, wanted, evaluator)) == ["p1", "p2"]
+    assert len(evaluator.seen) == calls + 3
+
+
+def test_likelihoods_follow_the_log_probabilities(tmp_path: Path) -> None:
+    out, meta = tmp_path / "s.jsonl", {"evaluator": LIKELIHOOD}
+    for logprob in (-1.0, -2.0):
+        samples = [
+            dataclasses.replace(p, samples=tuple(dataclasses.replace(s, logprob=logprob) for s in p.samples))
+            for p in PROBLEMS
+        ]
+        open_scored(out, meta, samples)
+        list(score_file(out, meta, samples, wanted_indices(samples, STRATEGIES, 8), likelihood(samples)))
+        found = {s.score for p in read_samples(out)[1] for s in p.samples}
+        assert found == {math.exp(logprob), None}
 
 
 def test_the_cost_is_kept_over_runs(tmp_path: Path) -> None:
@@ -174,9 +221,9 @@ def test_another_evaluators_file_is_refused_and_kept(tmp_path: Path) -> None:
     run(out, Counting())
     before = out.read_bytes()
     with pytest.raises(ValueError, match="evaluator is .*--overwrite"):
-        open_scored(out, {**META, "evaluator": "other"})
+        open_scored(out, {**META, "evaluator": "other"}, PROBLEMS)
     assert out.read_bytes() == before
-    assert open_scored(out, {**META, "evaluator": "other"}, overwrite=True) == {}
+    assert open_scored(out, {**META, "evaluator": "other"}, PROBLEMS, overwrite=True) == {}
     assert not cost_file(out).exists()
 
 

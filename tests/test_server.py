@@ -499,6 +499,7 @@ MISSING = "expected a server with /v1/completions there, and the name of one of 
     (404, {"object": "error", "message": "no model `x`"}, f"HTTP 404: no model `x`; {MISSING}"),
     (404, {"detail": "Not Found"}, f"HTTP 404: Not Found; {MISSING}"),
     (405, "", f"HTTP 405: Method Not Allowed; {MISSING}"),
+    (501, "", f"HTTP 501: Not Implemented; {MISSING}"),
     (413, "<html>\n<b>too</b>\r\nlarge\x1b[31m</html>", "<html> <b>too</b> large [31m</html>"),
     (422, {"detail": [{"msg": "bad"}]}, '{"detail": [{"msg": "bad"}]}'),
     (400, "x" * 5000, "HTTP 400: " + "x" * 300 + " ..."),
