@@ -25,7 +25,7 @@ import numpy as np
 from mathref import plots, report, tables
 from mathref.data import read_samples
 from mathref.files import atomic_write, read_jsonl
-from mathref.metrics import PairedDifference, bootstrap_interval, mean_interval, paired_bootstrap
+from mathref.metrics import PairedDifference, mean_interval, paired_bootstrap
 from mathref.report import Scored, System, Table
 from mathref.rerank import LIKELIHOOD
 from mathref.selection import first_samples, scored_share, selected_right
@@ -95,7 +95,7 @@ class Study:
         if not seeds:
             return ""
         values = np.mean(seeds, axis=0).tolist()
-        interval = mean_interval(values) if len(seeds) == 1 else bootstrap_interval(values)
+        interval = mean_interval(values)
         text = f"{100 * interval.value:.1f} ({100 * interval.low:.1f}-{100 * interval.high:.1f})"
         means = [100 * float(np.mean(v)) for v in seeds]
         return text + (f" [{min(means):.1f}-{max(means):.1f}]" if len(seeds) > 1 else "")
