@@ -175,7 +175,8 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=Path,
         metavar="FILE",
-        help="graded candidates of training problems (default: the generator draws OUT-candidates.jsonl)",
+        help="graded candidates of training problems, less the validation problems of --data (default: the "
+        "generator draws OUT-candidates.jsonl)",
     )
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
     add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
@@ -337,9 +338,9 @@ def build(
     )
     model = stages.start_from(resolve_model(args.model), device, config.parallel, frozen)
     if args.stage == "scr":
-        # The next stage of a sequence is validated on problems that this one must not learn from either.
-        in_turn = args.samples and len(args.sequence) > 1
-        apart_from = [p.problem for p in split(args).validation] if in_turn else []
+        # What the generator is validated on, before or after this stage, is not to be learnt here either.
+        known = args.samples and (len(args.sequence) > 1 or args.data != ["builtin"])
+        apart_from = [p.problem for p in split(args).validation] if known else []
         return stages.scr(
             model,
             samples,

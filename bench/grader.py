@@ -6,7 +6,7 @@ wall time, since other work on the machine stretches the latter. Math-Verify (re
 as its documentation asks, parse and verify, with LaTeX between dollars. The PRM800K and Qwen graders are no
 packages.
 
-    python bench/grader.py [--cases FILE ...] [--math math_train.jsonl.gz] [--pairs 500] [--json FILE]
+    python bench/grader.py [--cases FILE]... [--math math_train.jsonl.gz] [--pairs 500] [--json FILE]
 """
 
 from __future__ import annotations

@@ -10,10 +10,12 @@
 # STEPS=60 SCR=60 LATER=30 TEST=100 TRAIN=400 BATCH=8.
 set -euo pipefail
 [ $# = 3 ] || { echo "usage: gsm8k.sh BASE FOLDER_WITH_GSM8K OUT" >&2; exit 2; }
-base=$1 data=$2 out=$3
+mkdir -p "$3"
+base=$1 data=$(realpath "$2") out=$(realpath "$3")
+[ ! -d "$base" ] || base=$(realpath "$base")  # else a shipped model, or owner/name on the hub
 cd "$(dirname "$0")/.."
-mkdir -p "$out"
-train=$(ls "$data"/gsm8k_train.jsonl* | head -1)
+train=$data/gsm8k_train.jsonl
+[ -f "$train" ] || train=$train.gz
 
 steps=${STEPS:-300} scr=${SCR:-250} later=${LATER:-150}  # optimiser steps of the stages
 problems=${TEST:-500} n=${N:-16}                         # test problems, and samples of each
@@ -40,8 +42,9 @@ generator ssft "$base" --steps "$steps" --lr 3e-4 --eval-every "$((steps / 2))"
 python sample.py --model "$out/ssft" "${decode[@]}" --data "$train" --limit "$n_train" --n 8 \
     --out "$out/candidates.jsonl"
 for loss in xent margin; do
+    # With --data: not on candidates of the problems that mtsf chooses its checkpoint on.
     python train.py --stage scr --loss "$loss" --model "$out/ssft" --samples "$out/candidates.jsonl" \
-        "${dtype[@]}" --steps "$scr" --lr 1e-4 --eval-every "$((scr / 2))" --resume --out "$out/$loss"
+        --data "$train" "${dtype[@]}" --steps "$scr" --lr 1e-4 --eval-every "$((scr / 2))" --resume --out "$out/$loss"
     judge ssft "$loss"
 done
 python rerank.py --evaluator likelihood --samples "$out/ssft.jsonl" --out "$out/ssft-by-likelihood.jsonl"

@@ -19,7 +19,7 @@ def frac(value: Fraction) -> str:
 
 
 def times(a: int, b: int) -> str:
-    """A product with its partial products written out: 23*47=23*40+23*7=920+161=1081."""
+    """A product with its partial products written out: 23*47 is 47*23=47*20+47*3=940+141=1081."""
     if a < b and (a > 9 or b > 99):
         a, b = b, a
     if b < 10 < 100 <= a and a % 100:

@@ -304,15 +304,33 @@ def _members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarInfo]:
     return list(files.values())
 
 
+def _check_unpacked(target: Path, members: list[tarfile.TarInfo], path: Path) -> None:
+    """ValueError if the folder lacks a file of the archive, or has one of another size."""
+    names = [PurePosixPath(member.name.replace("\\", "/")) for member in members]
+    inner = all(name.parts[0] == target.name for name in names)  # MATH.tar holds one folder, MATH
+    for member, name in zip(members, names, strict=True):
+        place = (target.parent if inner else target) / name
+        if not place.is_file() or place.stat().st_size != member.size:
+            raise ValueError(
+                f"{target}: is not what {path.name} holds ({place} is missing or has another size); move it "
+                "away and repeat the command"
+            )
+
+
 def unpack(path: Path) -> Path:
-    """Unpack NAME.tar into the folder NAME beside it, whole or not at all, and return that folder."""
+    """Unpack NAME.tar into the folder NAME beside it, whole or not at all, and return that folder.
+
+    Raises ValueError where something else has that name, or a part of what was unpacked is missing.
+    """
     target, part = path.with_suffix(""), path.with_name(f"{path.stem}.unpacking")
-    if target.exists():
-        return target
     shutil.rmtree(part, ignore_errors=True)  # of an unpacking that was killed
     try:
         with tarfile.open(path, "r:") as archive:  # not compressed: its content is no larger than it is
-            for member in _members(archive, path):
+            members = _members(archive, path)
+            if target.exists():
+                _check_unpacked(target, members, path)
+                return target
+            for member in members:
                 place = part / member.name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 source: IO[bytes] | None = archive.extractfile(member)

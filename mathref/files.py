@@ -30,6 +30,7 @@ except ImportError:  # Windows, where nothing is locked
     fcntl = None  # type: ignore[assignment]
 
 MAX_LINE_MB = "MATHREF_MAX_LINE_MB"
+LFS_POINTER = b"version https://git-lfs"
 MAX_GROWTH, FREE_GROWTH = 100, 10**9  # of a gzip file: times its size, and the bytes that any one may have
 _locks: set[Path] = set()  # the lock files that this process holds
 
@@ -163,11 +164,13 @@ def read_json(path: str | Path) -> Any:
     try:
         with open(path, "rb") as file:
             content = file.read(limit + 1)
-        if len(content) > limit:
-            raise ValueError(_too_long(limit))
-        return json.loads(content.decode("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
+    refuse_pointer(path, content)
+    try:
+        if len(content) > limit:
+            raise ValueError(_too_long(limit))
+        return json.loads(content.decode("utf-8-sig"))  # a byte order mark may open a file from Windows
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({_reason(error)})") from None
 
@@ -268,9 +271,18 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise ValueError(f"{path}: cannot be read after line {number} ({error})") from None
 
 
-def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    if number == 1 and line.startswith(b"version https://git-lfs"):
+def refuse_pointer(path: Path, beginning: bytes | None = None) -> None:
+    """ValueError for the few lines that Git LFS leaves in the place of a large file."""
+    if beginning is None:
+        with open(path, "rb") as file:
+            beginning = file.read(len(LFS_POINTER))
+    if beginning.startswith(LFS_POINTER):
         raise ValueError(f"{path}: is a Git LFS pointer, not the data; download the file that it stands for")
+
+
+def _parse_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    if number == 1:
+        refuse_pointer(path, line)
     try:
         if len(line) > (limit := _longest_line()):
             raise ValueError(_too_long(limit))

@@ -6,8 +6,9 @@ checkpoint names are honoured (generation_config.json, config.json, then the tok
 appends the first. Whether a sequence starts with BOS is what add_bos_token of tokenizer_config.json says, and
 without it what the tokenizer itself would do. In text for a sentencepiece model, "</s>" is four characters
 and not the control token; a tokenizer.json decides for itself. Tokens that were added to either, such as
-"<|im_end|>", are recognised in text. A sentencepiece model that came without tokenizer_config.json is saved
-with one, so that other programs see the same ids.
+"<|im_end|>", are recognised in text, but for those beyond the embedding of the model beside them: several
+checkpoints list tokens that their text model does not have (Gemma 3 1B's images). A sentencepiece model that
+came without tokenizer_config.json is saved with one, so that other programs see the same ids.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mathref.architectures import refuse_code
 from mathref.config import ModelConfig
-from mathref.files import atomic_write, checkpoint_file, read_json
+from mathref.files import atomic_write, checkpoint_file, read_json, refuse_pointer
 from mathref.lora import adapter_base
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class SentencePieceTokenizer:
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError) as error:
+            refuse_pointer(source or Path(SENTENCEPIECE), model)
             raise ValueError(f"{source}: not a sentencepiece model ({_first_line(error)})") from None
         settings = {} if source is None else _settings(source.parent)
         self.added = _added_tokens(self.processor, settings, source)
@@ -89,7 +92,10 @@ class SentencePieceTokenizer:
         if self.added and not _setting(settings, "legacy", False):
             self._inner = sentencepiece.SentencePieceProcessor(model_proto=model + NO_BLANK_IN_FRONT)
         bos, eos = self.processor.bos_id(), self.processor.eos_id()
-        eos, _ = self.added.get(_special_text(settings, "eos_token"), (eos, True))
+        if (named := _special_text(settings, "eos_token")) is not None:
+            piece = self.processor.piece_to_id(named)  # of an unknown text: that of the unknown piece
+            own = piece if self.processor.id_to_piece(piece) == named else eos
+            eos, _ = self.added.get(named, (own, True))
         starts = _setting(settings, "add_bos_token", True)
         self.vocab_size = max(self.processor.vocab_size(), *(id + 1 for id, _ in self.added.values()), 0)
         self.bos_id = bos if bos >= 0 and starts else None
@@ -149,11 +155,11 @@ def _added_tokens(
             raise ValueError(
                 f"{source}: beside it, a token {text!r} with id {id!r} is added; expected texts and token ids"
             )
-    n_pieces = processor.vocab_size()
+    n_pieces, rows, kept = processor.vocab_size(), _rows(settings), _start_and_end(settings)
     return {
         text: (id, special)
         for text, (id, special) in found.items()
-        if id >= n_pieces or processor.id_to_piece(id) != text
+        if (id >= n_pieces or processor.id_to_piece(id) != text) and (id < rows or text in kept)
     }
 
 
@@ -197,10 +203,20 @@ class JsonTokenizer:
         try:
             self.tokenizer = tokenizers.Tokenizer.from_buffer(content)
         except Exception as error:  # the package raises bare Exception for every kind of broken file
+            refuse_pointer(source, content)
             raise ValueError(f"{source}: not a tokenizer.json ({_first_line(error)})") from None
+        settings = _settings(source.parent)
+        added, rows, kept = (
+            self.tokenizer.get_added_tokens_decoder(),
+            _rows(settings),
+            _start_and_end(settings),
+        )
+        if beyond := {t.content for id, t in added.items() if id >= rows and t.content not in kept}:
+            values = json.loads(content)
+            values["added_tokens"] = [t for t in values["added_tokens"] if t["content"] not in beyond]
+            self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(values))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()  # a length stored in the file would silently cut texts
-        settings = _settings(source.parent)
         self.vocab_size = max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id = _starting_token(self.tokenizer, settings)
         eos = _special_text(settings, "eos_token")
@@ -249,6 +265,17 @@ def _settings(folder: Path) -> dict[str, dict[str, Any]]:
 def _setting(settings: dict[str, dict[str, Any]], key: str, default: bool) -> bool:
     value = settings.get("tokenizer_config.json", {}).get(key)
     return default if value is None else bool(value)
+
+
+def _rows(settings: dict[str, dict[str, Any]]) -> int:
+    """Ids that the model beside a tokenizer has an embedding for; no bound where no config.json says it."""
+    rows = settings.get("config.json", {}).get("vocab_size")
+    return rows if isinstance(rows, int) else sys.maxsize
+
+
+def _start_and_end(settings: dict[str, dict[str, Any]]) -> set[str | None]:
+    """Texts of BOS and EOS: without a row for these, tokenizer and model do not belong together."""
+    return {_special_text(settings, name) for name in ("bos_token", "eos_token")}
 
 
 def _all_eos_ids(

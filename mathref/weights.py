@@ -24,7 +24,16 @@ from torch.overrides import TorchFunctionMode
 
 from mathref import distributed, lora, processes
 from mathref.architectures import config_from_hf, config_to_hf, name_to_hf
-from mathref.files import atomic_write, checkpoint_file, digest_text, first_of, read_json, sha256, write_json
+from mathref.files import (
+    atomic_write,
+    checkpoint_file,
+    digest_text,
+    first_of,
+    read_json,
+    refuse_pointer,
+    sha256,
+    write_json,
+)
 from mathref.model import ModelConfig, Transformer
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -41,6 +50,7 @@ DTYPE_CODES |= {
 
 PICKLES = ("*.bin", "*.pt*", "*.ckpt", "*.pkl", "*.pickle")
 
+HEAD, EMBEDDING = "lm_head.weight", "embedding.weight"  # in a file; in the model
 # Tables that some checkpoints store although they follow from the config.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
 
@@ -98,12 +108,14 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     wanted = {name_to_hf(name, config): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}
     problems: list[str] = []
+    tied_head = None  # may be stored all the same, if it is the embedding again
     for key, tensor in _tensors(path):
         if key in wanted and wanted[key][0] in found:
             problems.append(f"{key} is in two files")
+        elif key == HEAD and config.tie_embeddings:
+            tied_head = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
         elif key not in wanted:
-            # A tied head may be stored all the same; it is the embedding again.
-            if not IGNORED.fullmatch(key) and not (key == "lm_head.weight" and config.tie_embeddings):
+            if not IGNORED.fullmatch(key):
                 problems.append(f"unexpected {key}")
         elif tensor.shape != wanted[key][1]:
             problems.append(f"{key} has shape {list(tensor.shape)}, expected {list(wanted[key][1])}")
@@ -122,6 +134,11 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     if problems:
         shown = first_of(problems, 8)
         raise ValueError(f"{path}: weights do not fit config.json: {shown}")
+    if tied_head is not None and not tied_head.is_meta and not torch.equal(tied_head, found[EMBEDDING]):
+        raise ValueError(
+            f"{path}: {HEAD} is not the embedding, though config.json ties the two: set tie_word_embeddings "
+            "to false there to use it, or remove it from the file to use the embedding"
+        )
     model.load_state_dict(found, strict=True, assign=True)
     return model.to(model.embedding.weight.dtype).requires_grad_(True).eval()
 
@@ -154,7 +171,9 @@ def weight_files(path: str | Path) -> list[Path]:
             f"{pickled[0]}: pickled weights are not read, since unpickling can run any code; if you "
             "trust them, convert them: AutoModelForCausalLM.from_pretrained(OLD).save_pretrained(NEW)"
         )
-    raise FileNotFoundError(f"{path}: no weights, expected {WEIGHTS} or {INDEX}")
+    shards = sorted(path.glob("*.safetensors"))
+    there = f", which has to say what {shards[0].name} and the others hold" if shards else ""
+    raise FileNotFoundError(f"{path}: no weights, expected {WEIGHTS} or {INDEX}{there}")
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
@@ -172,6 +191,7 @@ def _opened(file: Path) -> Iterator[Any]:
         with safetensors.safe_open(file, framework="pt") as tensors:
             yield tensors
     except (safetensors.SafetensorError, OSError) as error:
+        refuse_pointer(file)
         raise ValueError(f"{file}: damaged or not a safetensors file ({error})") from None
 
 

@@ -319,6 +319,16 @@ def test_an_archive_is_unpacked_into_the_math_folder(tmp_path: Path) -> None:
     assert [p.id for p in load_problems(str(folder)).problems] == ["train/algebra/1.json"]
     assert names(tmp_path) == ["MATH", "MATH.tar"]
     assert unpack(tmp_path / "MATH.tar") == folder  # again: nothing to do
+    broken = next(folder.rglob("*.json"))
+    broken.write_bytes(b"")  # what is left of a file after a power failure; it was called verified
+    with pytest.raises(ValueError, match=r"is not what MATH\.tar holds .*1\.json is missing or has another"):
+        unpack(tmp_path / "MATH.tar")
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(ValueError, match="move it away and repeat"):
+        unpack(tmp_path / "MATH.tar")
+    folder.rmdir()
+    unpack(tmp_path / "MATH.tar")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,8 @@ def test_atomic_write_survives_a_kill(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=root, timeout=60)
     assert done.returncode != 0
     assert read_json(path) == {"step": 1}
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as an editor on Windows saves it
+    assert read_json(path) == {"step": 1}
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

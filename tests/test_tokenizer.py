@@ -147,6 +147,45 @@ def test_added_tokens_are_recognised_and_dropped(json_folder: Callable[..., Path
     assert ours.decode(ours.encode("7<|im_end|>")) == "7"
 
 
+def test_added_tokens_without_a_row_are_text(json_folder: Callable[..., Path]) -> None:
+    """Gemma 3 1B lists a token of images that its text model has no embedding for: it was refused."""
+    folder = json_folder(tokenizer_config={"eos_token": "<|end|>"})
+    whole = load_tokenizer(folder)
+    file = folder / "tokenizer.json"
+    values = json.loads(file.read_text())
+    image = values["added_tokens"][0] | {"id": whole.vocab_size, "content": "<image>"}
+    file.write_text(json.dumps(values | {"added_tokens": [*values["added_tokens"], image]}))
+    assert load_tokenizer(folder).encode("7<image>")[-1] == whole.vocab_size  # no model beside it
+    (folder / "config.json").write_text(json.dumps({"vocab_size": whole.vocab_size}))
+    ours = load_tokenizer(folder)
+    assert ours.vocab_size == whole.vocab_size and ours.encode("7<image>") == whole.encode("7<image>")
+    ours.save(folder)
+    assert "<image>" in file.read_text()  # other programs get the file as it was
+    # EOS without a row: these two do not belong together, which check_fits says.
+    (folder / "config.json").write_text(json.dumps({"vocab_size": 1}))
+    assert load_tokenizer(folder).eos_ids == ours.eos_ids
+
+
+def test_tokens_added_to_pieces_without_a_row_are_text(
+    pieces: SentencePieceTokenizer, tmp_path: Path
+) -> None:
+    pieces.save(tmp_path)
+    (tmp_path / "added_tokens.json").write_text(json.dumps({"[PAD]": 340, "<image>": 341}))
+    (tmp_path / "config.json").write_text(json.dumps({"vocab_size": 341}))
+    ours = load_tokenizer(tmp_path)
+    assert ours.vocab_size == 341 and ours.encode("[PAD]") == [340] and "<image>" not in ours.added
+
+
+def test_a_piece_of_the_model_can_end_a_text(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
+    """Only an added token could: with "<|im_end|>" among the model's own pieces no chat ended."""
+    plus = pieces.encode("+")[-1]
+    pieces.save(tmp_path)
+    (tmp_path / "generation_config.json").unlink()
+    settings = {"eos_token": pieces.processor.id_to_piece(plus)}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_tokenizer(tmp_path).eos_ids == (plus,)
+
+
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("newer", [False, True])
 def test_tokens_added_to_pieces_are_recognised(

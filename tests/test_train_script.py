@@ -246,6 +246,17 @@ def test_no_candidate_is_one_of_a_validation_problem(tmp_path):
     assert asked == {p.problem for p in cut.train} and len(asked) == 6
 
 
+@pytest.mark.parametrize(("flags", "n_left_out"), [("", 0), ("--data {data}", 1)])
+def test_given_candidates_of_validation_problems_are_left_out(tmp_path, capsys, flags, n_left_out):
+    """An evaluator learnt from problems on which the checkpoint of the generator made of it is chosen."""
+    solved(tmp_path)
+    flags = flags.format(data=tmp_path / "data.jsonl")
+    line = f"--stage scr --model tiny --samples {tmp_path / 'samples.jsonl'} --steps 1 --batch-size 1 {flags}"
+    assert run_command(train.main, [*line.split(), "--out", str(tmp_path / "scr")]) == 0
+    said = f"{n_left_out} problems left out: the generator is validated on them"
+    assert (said in capsys.readouterr().out) is bool(n_left_out)
+
+
 def test_a_problem_without_room_gets_no_candidates(tmp_path, capsys):
     """It ended the stage, and of a sequence all that came before was for nothing: ssft leaves it out."""
     from mathref.data import read_samples

@@ -123,6 +123,33 @@ def test_a_tied_head_is_stored_once_and_may_be_there_twice(folder: Path) -> None
     assert "lm_head.weight" in stored(folder)
 
 
+def test_a_head_of_its_own_is_not_taken_for_the_embedding(folder: Path) -> None:
+    """It was passed over, and the model computed with the embedding: other logits than the file's."""
+    tensors = stored(folder)
+    head = tensors["model.embed_tokens.weight"].clone()
+    head[3, 5] += 1
+    safetensors.torch.save_file(tensors | {"lm_head.weight": head}, folder / "model.safetensors")
+    said = refused(folder)
+    assert "lm_head.weight is not the embedding" in said and "set tie_word_embeddings to false" in said
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert any(torch.equal(p, head) for p in load_model(folder).parameters() if p.shape == head.shape)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_git_lfs_pointer_is_named_as_one(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    assert "is a Git LFS pointer, not the data" in refused(folder)
+
+
+def test_shards_without_their_index_are_told_what_is_missing(folder: Path) -> None:
+    shard(folder)
+    (folder / "model.safetensors.index.json").unlink()
+    assert "index.json, which has to say what model-00001-of-00003.safetensors" in refused(
+        folder, FileNotFoundError
+    )
+
+
 def test_stored_rotary_tables_are_passed_over(folder: Path) -> None:
     tensors = stored(folder) | {"model.layers.1.self_attn.rotary_emb.inv_freq": torch.ones(3)}
     safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
