@@ -34,15 +34,30 @@ from mathref.grading.syntax import ParseError
 LIMIT_S = 1.8  # of one comparison; hardly anything needs more than a hundredth of it
 
 # ---------------------------------------------------------------- extraction
-_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BRACE = re.compile(r"\\\\?(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?: +([^{\s$][^\s$]*)|(\d))")  # \boxed 42, and \boxed7 of one digit
-_PRM800K = re.compile(r"^#+[ \t]*Answer:?[ \t]*\n\s*(\S[^\n]*)", re.MULTILINE | re.IGNORECASE)
+_HEADED = re.compile(  # the "# Answer" of PRM800K and its like; its formula may take several lines
+    r"^(?:#+|\*\*)[ \t]*(?:\*\*)?(?:Final[ \t]+)?Answer:?(?:\*\*)?:?[ \t]*\n"
+    r"\s*(?:\\\[([^#]{1,2000}?)\\\]|\$\$([^$#]{1,2000})\$\$|(\S[^\n]*))",
+    re.MULTILINE | re.IGNORECASE,
+)
+# A sentence below such a heading: "The area of the triangle is 40."
+_VERDICT = re.compile(r"(?:The|So|Thus|Therefore|Hence)\b.*\b(?:is|are|equals)\s+(\S.*?)\.?$")
 _GSM8K = re.compile(r"####\s*(\S[^\n]*)")
+_FILLER = (
+    "clearly|therefore|simply|thus|then|hence|likewise|just|now|indeed|obviously|exactly|actually"
+    r"|given\s+by|found\s+to\s+be|equal\s+to"
+)
 _SENTENCE = re.compile(
-    r"\banswers?(?:(?:\s+(?:to|of|for)\s+(?:this|the|our)\s+\w+|,\s*then,)?"
+    rf"\banswers?(?:(?:\s+(?:to|of|for)\s+(?:this|the|our)\s+\w+|,\s*(?:{_FILLER}),)?"
     r"\s+(?:is|are|equals?|would\s+be|will\s+be|must\s+be)\b|\s*(?:\*\*\s*)?[:=])"
-    r"(?:\s*:)?\s*(?:\*\*)?\s*",
+    r"(?!\s+(?:found|obtained|calculated|computed|determined|derived|reached|verified|correct)\b(?!\s+to\s+be\b))"
+    rf"(?:[\s,]*\b(?:{_FILLER})\b,?)*(?:\s*:)?\s*(?:\*\*)?\s*",
     re.IGNORECASE,
+)
+_FORMULA = re.compile(
+    r"(?:\$\$?([^$]+)\$\$?|\\\[((?:(?!\\\]).)+)\\\]|\\\(((?:(?!\\\)).)+)\\\))(?=\s*(?:[.\n*]|$|I hope))",
+    re.DOTALL,
 )
 _END_OF_SENTENCE = re.compile(r"\.?\s*I hope it is correct|\.(?=\s|$|\*)|\n", re.IGNORECASE)
 
@@ -53,10 +68,13 @@ def _boxed(text: str) -> str | None:
     for match in _BRACE.finditer(text):
         token = match.group()
         if token[-1] == "{" and token != r"\{":
-            open_braces.append((match.start(), match.end(), token[0] == "\\"))
+            open_braces.append((match.start(), match.end(), token))
         elif token == "}" and open_braces:
-            start, inner, is_box = open_braces.pop()
-            content = text[inner : match.start()].strip() if is_box and (not best or start > best[0]) else ""
+            start, inner, opening = open_braces.pop()
+            is_box = opening != "{" and (not best or start > best[0])
+            content = text[inner : match.start()].strip() if is_box else ""
+            if opening.startswith("\\\\"):  # escaped twice, as in a JSON string: all of its text is
+                content = content.replace("\\\\", "\\")
             if content:
                 best = start, content
     for match in _BARE_BOX.finditer(text):
@@ -75,8 +93,8 @@ def _stated(text: str) -> str | None:
     rest = text[found.end() : found.end() + MAX_LENGTH].lstrip()
     if re.match(r"the final answer is", rest, re.IGNORECASE):
         return None
-    if formula := re.match(r"\$\$?([^$]+)\$\$?(?=\s*(?:[.\n*]|$|I hope))", rest):
-        return formula.group(1).strip() or None
+    if formula := _FORMULA.match(rest):
+        return formula.group(formula.lastindex).strip() or None
     end = _END_OF_SENTENCE.search(rest)
     sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
     formula = re.match(r"\\[(\[](.+?)\\[)\]]|\$([^$]+)\$(?!.*\$)", sentence)
@@ -90,19 +108,21 @@ def _stated(text: str) -> str | None:
 def extract_answer(text: str) -> str | None:
     r"""The final answer that a solution states, or None.
 
-    In this order: the last complete \boxed or \fbox, the "# Answer" block of PRM800K, "####" of GSM8K,
+    In this order: the last complete \boxed or \fbox, an "# Answer" heading as in PRM800K, "####" of GSM8K,
     <answer> tags, and "the answer is ..."; a number that merely comes last is never taken for an answer.
     """
     if not isinstance(text, str):
         return None
     if (answer := _boxed(text)) is not None:
         return answer
-    for pattern in (_PRM800K, _GSM8K):
+    for pattern in (_HEADED, _GSM8K):
         found = None
         for match in pattern.finditer(text):
             found = match
         if found is not None:
-            return found.group(1).strip()
+            answer = found.group(found.lastindex).strip().strip("*").strip()
+            verdict = _VERDICT.match(answer)
+            return _stated(answer) or (verdict.group(1) if verdict else answer)
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     if start >= 0 and (answer := text[start + len("<answer>") : end].strip()):
@@ -141,8 +161,10 @@ def _plain_number(answer: str) -> Fraction | None:
 
 
 def _text_key(text: str) -> str:
-    """Text compares without blanks and stops; words alone compare without case, formulas do not."""
-    squeezed = re.sub(r"\s+", "", text)
+    """Text compares without stops, and without blanks unless they part two numbers; words alone compare
+    without case, formulas do not.
+    """
+    squeezed = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", text)
     return squeezed.lower() if squeezed.isalpha() and len(squeezed) > 1 else squeezed
 
 

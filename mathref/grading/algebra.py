@@ -21,6 +21,7 @@ from fractions import Fraction
 from mathref.grading.poly import (
     COSINES,
     HALF,
+    MODULI,
     ONE,
     PI,
     UNIT,
@@ -126,9 +127,7 @@ class Normalizer:
         return result
 
     def reduce(self, gen: Gen, exponent: Fraction, c: Rational) -> tuple[Rational, Fraction, Poly | None]:
-        """gen^exponent as (coefficient, remaining exponent, further factor): 2^(3/2) = 2 * 2^(1/2), i^2
-        = -1.
-        """
+        """gen^exponent as (coefficient, remaining exponent, further factor): 2^(3/2) = 2 * 2^(1/2)."""
         kind = gen[0]
         whole = exponent.numerator // exponent.denominator
         if kind == "p" and whole and abs(whole) * gen[1].bit_length() <= MAX_BITS:
@@ -143,7 +142,7 @@ class Normalizer:
             cosine = self.function("cos", [dict(gen[2])])
             square = add(constant(1), self.mul(cosine, cosine), -1)
             return c, exponent - 2 * (whole // 2), self.power(square, Fraction(whole // 2))
-        if kind == "f" and gen[1] == "abs" and abs(whole) >= 2:
+        if kind == "f" and gen[1] == "abs" and abs(whole) >= 2 and gen not in MODULI:
             even = 2 * (whole // 2)
             return c, exponent - even, self.power(dict(gen[2]), Fraction(even))
         if kind == "X" and gen[1] == ("c", "-1"):
@@ -436,7 +435,7 @@ class Normalizer:
             return result
         if kind == "pow":
             return self.exponential(self.of(node[1]), self.of(node[2]))
-        if kind == "deg":
+        if kind in ("deg", "quantity"):
             return self.of(node[1])
         if kind == "fn" and node[1] == "det" and node[2][0][0] == "matrix":
             from mathref.grading import functions

@@ -16,19 +16,25 @@ from fractions import Fraction
 from mathref.grading import functions, realsets
 from mathref.grading import poly as polys
 from mathref.grading.algebra import Normalizer
-from mathref.grading.forms import Form, distinct, lowest_terms, scalar
+from mathref.grading.forms import COORDINATES, Form, distinct, lowest_terms, scalar
 from mathref.grading.poly import INF, Poly, TooHard, Undefined, add, constant
 from mathref.grading.syntax import Node, num
 
 MAX_SIGNS = 4  # plus-minus signs in one expression, hence at most 16 values
 MAX_MEMBERS = 400
 
+_ORDERS = frozenset(("<", ">", "<=", ">=", "!="))
+_UNNAMED = ("sym", "?")
+
 
 def build(n: Normalizer, node: Node) -> Form:
     """The form of a tree. Raises Undefined or TooHard where it has none."""
     variants = signs(node) if n.may_have_signs else [node]
-    if variants[0] is not node or len(variants) > 1:
-        return _collection(n, "list", variants, ",") if len(variants) > 1 else build(n, variants[0])
+    if len(variants) > 1:
+        form = _collection(n, "list", variants, ",")
+        return form._replace(name="or") if form.kind == "list" else form
+    if variants[0] is not node:
+        return build(n, variants[0])
     handler = _BUILDERS.get(node[0])
     return handler(n, node) if handler is not None else _value(n, node)
 
@@ -43,9 +49,14 @@ def _value(n: Normalizer, node: Node) -> Form:
 
 # ---------------------------------------------------------------- plus-minus
 def signs(node: Node) -> list[Node]:
-    """The trees that a tree with plus-minus signs stands for; collections spread their members themselves."""
+    r"""The trees that a tree with plus-minus signs stands for; collections spread their members themselves,
+    unless a \mp ties them: x = 1 \pm 2, y = 1 \mp 2 are two pairs.
+    """
     if node[0] in ("list", "set"):
-        return [node]
+        tied = node[0] == "list" and sum(_count_signs(part)[0] > 0 for part in node[1]) > 1
+        if not tied or not _count_signs(node)[1]:
+            return [node]
+        node = ("tuple", "(", ")", node[1])
     count, has_minus_plus = _count_signs(node)
     if not count:
         return [node]
@@ -86,7 +97,7 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
     items: list[Form] = []
     for node in nodes:
         form = build(n, node)
-        items += form.parts if form.kind == "list" and form.name is None else (form,)
+        items += form.parts if form.kind == "list" else (form,)
     if kind == "set":
         return Form("set", distinct(n, items))
     items = _points_among_conditions(n, items)
@@ -96,7 +107,7 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
     if items[0].kind == "assign" and all(item.kind not in ("assign", "equation") for item in items[1:]):
         name = items[0].name  # n = 1, 2, 3 names every member
         items = [items[0], *(Form("assign", (item, None), name) for item in items[1:])]
-    return Form("list", tuple(items))
+    return Form("list", tuple(items), "or" if conjunction == "or" else None)
 
 
 def _points_among_conditions(n: Normalizer, items: list[Form]) -> list[Form]:
@@ -146,6 +157,11 @@ def _ratio(n: Normalizer, node: Node) -> Form:
 
 def _clock(n: Normalizer, node: Node) -> Form:
     return Form("clock", (build(n, node[1]),), node[2])
+
+
+def _quantity(n: Normalizer, node: Node) -> Form:
+    """A value with words that tell it apart, which count as an assigned name does."""
+    return Form("assign", (build(n, node[1]), None), ("words", node[2]))
 
 
 def _choice(n: Normalizer, node: Node) -> Form:
@@ -292,7 +308,13 @@ def _chain(n: Normalizer, node: Node) -> Form:
         else:
             parts = parts[:cut]
     if parts[0] is None:
-        parts = parts[2:]
+        if parts[1] in ("=", "in"):
+            parts = parts[2:]
+        elif parts[1] in _ORDERS:  # > 5 says so of an unknown without a name
+            form = _inequality(n, [_UNNAMED, *parts[1:]])
+            return form._replace(name=None) if form.kind == "reals" else form
+        else:
+            raise TooHard("a relation without its left side")
     if len(parts) == 1:
         return build(n, parts[0])
     operators = set(parts[1::2])
@@ -300,7 +322,7 @@ def _chain(n: Normalizer, node: Node) -> Form:
         return _equality(n, parts[0::2])
     if operators == {"in"} and len(parts) == 3:
         return _membership(n, parts)
-    if operators <= {"<", ">", "<=", ">=", "!="}:
+    if operators <= _ORDERS:
         return _inequality(n, parts)
     sides = tuple(build(n, part) for part in parts[0::2])
     return Form("relation", sides, tuple(parts[1::2]))
@@ -320,7 +342,7 @@ def _name(node: Node) -> Hashable:
         return node
     if node[0] == "mul" and all(part[0] == "sym" for part in node[1]):
         letters = [part[1] for part in node[1]]
-        if all(letter.isupper() for letter in letters) or "\\angle" in letters or "\\triangle" in letters:
+        if all(map(str.isupper, letters)) or any(x.startswith(("\\angle", "\\triangle")) for x in letters):
             return node
     if node[0] == "mul" and len(node[1]) == 2 and node[1][1][0] == "pow":  # dy/dx
         if all(part[0] == "mul" and part[1][:1] == (("sym", "d"),) for part in (node[1][0], node[1][1][1])):
@@ -333,9 +355,17 @@ def _mentions(node: object, name: Hashable) -> bool:
     return node == name or (isinstance(node, tuple) and any(_mentions(part, name) for part in node))
 
 
+def _in_order(left: Node, right: Node) -> tuple[Node, Node]:
+    """The sides of (y,x) = (1,2) as those of (x,y) = (2,1)."""
+    if left[0] == right[0] == "tuple" and len(left[3]) == len(right[3]) and COORDINATES.issuperset(left[3]):
+        pairs = sorted(zip(left[3], right[3], strict=True), key=lambda pair: pair[0])
+        return (*left[:3], tuple(a for a, _ in pairs)), (*right[:3], tuple(b for _, b in pairs))
+    return left, right
+
+
 def _equality(n: Normalizer, sides: list[Node]) -> Form:
     """An assignment where one side is a name, arithmetic where no side has unknowns, else an equation."""
-    first, last = sides[0], sides[-1]
+    first, last = _in_order(sides[0], sides[-1])
     # 5 = x is read as x = 5, but only a plain name counts there: in 10 = |AB| the bars may be arithmetic.
     for left, right in ((first, last), (last, first)):
         name = _name(left)
@@ -352,6 +382,8 @@ def _equality(n: Normalizer, sides: list[Node]) -> Form:
     if left.kind == right.kind == "scalar":
         if not _symbols(left.parts[0]) and not _symbols(right.parts[0]):
             return right  # 2+8 = 10
+        if n.difference_is_zero(left.parts[0], right.parts[0]):
+            return right  # (x+1)^2 = x^2+2x+1, true of every x, is a calculation too
         return _equation(n, first, last)
     if left.kind == "scalar" and not _symbols(left.parts[0]):
         return right
@@ -453,5 +485,5 @@ def _text(n: Normalizer, node: Node) -> Form:
 _BUILDERS = {
     **{"list": _list, "set": _set, "tuple": _tuple, "ratio": _ratio, "clock": _clock, "cases": _cases},
     **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text, "sym": _symbol},
-    **{"choice": _choice, "mul": _product, "add": _sum},
+    **{"choice": _choice, "quantity": _quantity, "mul": _product, "add": _sum},
 }

@@ -224,35 +224,95 @@ def between(p: Parser, closing: str, name: str) -> Node:
     return ("fn", name, (node,))
 
 
+def such_that(first: Node, condition: Node) -> Node:
+    r"""{x | x > 2} and {x in R | x > 2} say x > 2; in {2k | k in Z} and {x in Z | x > 2} both parts count."""
+    if first[0] == "sym":
+        return condition
+    if first[0] == "chain" and first[1][1] != "in":
+        return ("list", (first, condition), "and")
+    if first[0] == "chain" and first[1][0][0] == "sym" and first[1][2][0] in ("tuple", "setop"):
+        return ("list", (first, condition), "and")
+    if first[0] == "chain" and first[1][0][0] == "sym" and first[1][2] == ("sym", r"\mathbb{R}"):
+        return condition
+    return ("chain", (first, "such that", condition))
+
+
 def braces(p: Parser) -> Node:
     """\\{...\\}: a set by its members or by a condition."""
     if p.take("}"):
         return ("set", ())
     p.in_set_builder = True
     p.bars = 1  # in {x|x>2} the bar ends the first part
-    first = p.chain()
+    first = order(p) or p.chain()
     p.bars = 0
     p.in_set_builder = False
     if p.take("mid", "|", ":"):
         condition = p.answer()
         p.expect("}")
-        return (
-            condition if first[0] != "chain" or first[1][1] == "in" else ("list", (first, condition), "and")
-        )
+        return such_that(first, condition)
     items = [first]
     while p.take(",", ";"):
-        items.append(p.chain())
+        items.append(order(p) or p.chain())
     p.expect("}")
     if len(items) == 1 and items[0][0] == "list":
         return ("set", items[0][1])
     return ("set", tuple(items))
 
 
-def line(p: Parser) -> Node:
-    """\\overline: a segment keeps its letters, anything else is a conjugate."""
+_AFTER_ORDER = frozenset(
+    [("end", ""), ("word", "and"), ("word", "or"), ("cmd", "}"), ("cmd", "sim"), ("cmd", "cong")]
+    + [("op", sign) for sign in ",;)]"]
+)
+
+
+def order(p: Parser) -> Node | None:
+    """Capitals as a whole element are an order, CBAD or C B A D or HT, which a product would lose; two others
+    than heads and tails are a segment.
+    """
+    letters = capitals(p)
+    following = p.peek(len(letters))
+    shortest = 2 if {"H", "T"}.issuperset(letters) else 3
+    if len(letters) < shortest or (following.kind, following.text) not in _AFTER_ORDER:
+        return None
+    p.index += len(letters)
+    return ("text", letters.lower())
+
+
+def capitals(p: Parser) -> str:
+    """The capitals that stand next."""
+    end = 0
+    while p.peek(end).kind == "let" and p.peek(end).text.isupper():
+        end += 1
+    return "".join(token.text for token in p.tokens[p.index : p.index + end])
+
+
+def figure(p: Parser, name: str) -> Node:
+    r"""\angle ABC, which is \angle CBA but not \angle BAC, and \triangle ABC with its corners in order."""
+    letters = capitals(p)
+    if len(letters) < 3:
+        return ("sym", "\\" + name)
+    p.index += len(letters)
+    return ("sym", f"\\{name} {min(letters, letters[::-1]) if name == 'angle' else letters}")
+
+
+def arrow(p: Parser) -> Node:
+    r"""\vec{v}, and \overrightarrow{AB}, which is not \overrightarrow{BA}."""
     body = p.argument()
     if body[0] == "mul" and all(n[0] == "sym" and n[1].isupper() for n in body[1]):
-        return body
+        return ("sym", "\\vec " + "".join(n[1] for n in body[1]))
+    return body
+
+
+def line(p: Parser) -> Node:
+    """\\overline: a segment keeps its letters, three or more are digits, anything else is a conjugate."""
+    body = p.argument()
+    if body[0] == "mul" and all(n[0] == "sym" and n[1].isalpha() for n in body[1]):
+        if len(body[1]) > 2:
+            return ("sym", "\\overline " + "".join(n[1] for n in body[1]))
+        if all(n[1].isupper() for n in body[1]):
+            return body
+    if body[0] == "text":  # of capitals in an order
+        return ("sym", "\\overline " + body[1])
     return ("fn", "conj", (body,))
 
 
@@ -273,6 +333,8 @@ def operand(p: Parser, name: str) -> Node:
         return function(p, FUNCTIONS[name])
     if name in ("pi", "infty"):
         return ("const", "inf" if name == "infty" else name)
+    if name in ("angle", "triangle", "Delta", "square", "Box") and p.peek().kind == "let":
+        return figure(p, name)
     if name in SYMBOL_COMMANDS:
         symbol = ("sym", "\\" + name)
         return p.subscripted("\\" + name) if p.take("_") else symbol
@@ -302,9 +364,10 @@ _COMMANDS: dict[str, Callable[[Parser], Node]] = {
     "lceil": lambda p: between(p, "rceil", "ceil"),
     "lvert": lambda p: between(p, "rvert", "abs"),
     **dict.fromkeys(("overline", "bar"), line),
+    **dict.fromkeys(("overrightarrow", "vec"), arrow),
     "mathbb": blackboard,
     **dict.fromkeys(
-        ("overrightarrow", "vec", "hat", "widehat", "underline", "mathring", "tilde", "widetilde"),
+        ("hat", "widehat", "underline", "mathring", "tilde", "widetilde"),
         lambda p: p.argument(),
     ),
 }

@@ -17,10 +17,12 @@ from mathref.grading import realsets
 from mathref.grading.algebra import Normalizer
 from mathref.grading.poly import INF, Poly, Undefined
 
+COORDINATES = frozenset(("sym", letter) for letter in "xyz")  # names of assignments that have an order
+
 
 class Form(NamedTuple):
     """One answer. `kind` says what `parts` holds; `name` is the variable an assignment or a condition speaks
-    of.
+    of, or for a list "or" where its members exclude each other.
     """
 
     kind: str
@@ -71,6 +73,8 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         return same(n, a.parts[0], b)
     for collection, other in ((a, b), (b, a)):  # {5} and 5,5 are 5
         if collection.kind in ("list", "set") and other.kind not in ("list", "set", "reals"):
+            if len(set(names(collection))) > 1:  # x = 1, y = 1 says more than 1
+                continue
             members = distinct(n, values(collection))
             if len(members) == 1:
                 return same(n, members[0], other)
@@ -78,8 +82,7 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         return same_members(n, distinct(n, values(a)), b.parts)
     # x = 1, y = 2 may answer for the point (1, 2), and so may 1, 2; the order then counts.
     if pair == ("list", "tuple") and b.name == "()":
-        members = values(a)
-        return len(members) == len(b.parts) and all(map(lambda x, y: same(n, x, y), members, b.parts))
+        return same_in_order(n, in_order(a), b.parts)
     if pair == ("ratio", "time"):  # 10:30 may be either
         return _same_kind(n, a, lowest_terms(n, b))
     # The last resort for whatever denotes a set of reals on both sides: (0,1) and 0 < x < 1.
@@ -132,13 +135,29 @@ def names(form: Form) -> list[Hashable]:
     return found if len(found) == len(form.parts) else []
 
 
+def in_order(form: Form) -> tuple[Form, ...] | None:
+    """The values of a list as a point has them: y = 3, x = 5 is (5, 3); None where it has no order."""
+    called = names(form)
+    if form.name == "or" or len(set(called)) < len(called):  # 1 or 2; x = 1, x = 2
+        return None
+    if called and COORDINATES.issuperset(called):
+        return values(form._replace(parts=tuple(sorted(form.parts, key=lambda item: item.name))))
+    return values(form)
+
+
+def same_in_order(n: Normalizer, a: tuple[Form, ...] | None, b: tuple[Form, ...] | None) -> bool:
+    """Whether two rows of answers match one by one."""
+    if a is None or b is None:
+        return False
+    return len(a) == len(b) and all(map(lambda x, y: same(n, x, y), a, b))
+
+
 def _same_lists(n: Normalizer, a: Form, b: Form) -> bool:
     """Unordered and without repetitions; names must agree where both sides have them, and where one side has
     several they stand for an order."""
     left, right = names(a), names(b)
     if len(set(left or right)) > 1 and not (left and right):
-        x, y = values(a), values(b)
-        return len(x) == len(y) and all(map(lambda p, q: same(n, p, q), x, y))
+        return same_in_order(n, in_order(a), in_order(b))
     if left and right:
         return same_members(n, distinct(n, a.parts), distinct(n, b.parts))
     return same_members(n, distinct(n, values(a)), distinct(n, values(b)))
@@ -150,8 +169,8 @@ def distinct(n: Normalizer, items: list[Form] | tuple[Form, ...]) -> tuple[Form,
     unkeyed: list[Form] = []
     result = []
     for item in items:
-        item_key = form_key(item)
-        if item_key is None and any(same(n, item, other) for other in unkeyed) or item_key in seen:
+        item_key = member_key(item)
+        if item_key is None and any(_same_member(n, item, other) for other in unkeyed) or item_key in seen:
             continue
         if item_key is None:
             unkeyed.append(item)
@@ -161,11 +180,18 @@ def distinct(n: Normalizer, items: list[Form] | tuple[Form, ...]) -> tuple[Form,
     return tuple(result)
 
 
+def _same_member(n: Normalizer, a: Form, b: Form) -> bool:
+    """As members of a collection {1} and 1 differ, while {1} alone may answer for 1."""
+    if (a.kind == "set") != (b.kind == "set") and "reals" not in (a.kind, b.kind):
+        return False
+    return same(n, a, b)
+
+
 def same_members(n: Normalizer, a: tuple[Form, ...], b: tuple[Form, ...]) -> bool:
     """Whether two collections match one to one: equal keys first, the rest pair by pair."""
     if len(a) != len(b):
         return False
-    keys_a, keys_b = [form_key(x) for x in a], [form_key(y) for y in b]
+    keys_a, keys_b = [member_key(x) for x in a], [member_key(y) for y in b]
     spare = Counter(k for k in keys_b if k is not None)
     left = []
     for item, item_key in zip(a, keys_a, strict=True):
@@ -181,7 +207,7 @@ def same_members(n: Normalizer, a: tuple[Form, ...], b: tuple[Form, ...]) -> boo
                 spare[item_key] -= 1
     for item in left:
         for index, other in enumerate(right):
-            if same(n, item, other):
+            if _same_member(n, item, other):
                 del right[index]
                 break
         else:
@@ -211,7 +237,7 @@ def form_key(form: Form) -> Hashable | None:
     if form.kind == "matrix":
         rows = tuple(tuple(form_key(cell) for cell in row) for row in form.parts)
         return None if any(None in row for row in rows) else ("matrix", rows)
-    keys = tuple(form_key(part) for part in form.parts)
+    keys = tuple(member_key(part) for part in form.parts)
     if None in keys:
         return None
     if form.kind in ("list", "set"):
@@ -220,6 +246,14 @@ def form_key(form: Form) -> Hashable | None:
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))
     return (form.kind, form.name, keys)
+
+
+def member_key(form: Form) -> Hashable | None:
+    """The key of a member of a collection, where a set of one is not its member."""
+    if form.kind != "set":
+        return form_key(form)
+    keys = frozenset(map(member_key, form.parts))
+    return None if None in keys else ("set", keys)
 
 
 # ---------------------------------------------------------------- in words

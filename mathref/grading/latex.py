@@ -9,17 +9,17 @@ character each, as TeX does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
-from mathref.grading import commands, numerals
+from mathref.grading import commands, numerals, quantities
 from mathref.grading.commands import PRIMARY_COMMANDS
 from mathref.grading.lexer import MAX_LENGTH, Token, tokenize
 from mathref.grading.numerals import literal
 from mathref.grading.syntax import Node, ParseError, divide, neg, num, product
 from mathref.grading.vocabulary import (
     CALLABLE_LETTERS,
-    NOT_UNITS,
     RELATIONS,
 )
 
@@ -45,6 +45,7 @@ class Parser:
         self.index = 0
         self.depth = 0
         self.indices: set[str] = set()  # summation variables in scope
+        self.dropped: list[str] = []  # words after quantities so far
         self.bars = 0  # open |...|, inside which a bar in operator position closes
 
     # -- access
@@ -90,21 +91,31 @@ class Parser:
     # -- lists
     def answer(self) -> Node:
         """A list of elements, or its only element."""
-        groups: list[list[Node]] = [[self.element()]]
+        ends = [len(self.dropped)]
+        groups: list[list[Node]] = [[self.member(ends)]]
         kind = ","
         while separator := self.separator():
             if self.peek().kind == "end" or self.at(")", "]", "}", r"}"):
                 break
             if separator == ",":
-                groups[-1].append(self.element())
+                groups[-1].append(self.member(ends))
             else:
                 kind = separator if separator != ";" else kind
-                groups.append([self.element()])
+                groups.append([self.member(ends)])
         size = len(groups[0])
         if len(groups) > 1 and size > 1 and all(len(g) == size and all(map(_assigns, g)) for g in groups):
             return ("list", tuple(("tuple", "(", ")", tuple(g)) for g in groups), ",")  # p=5,q=2; p=7,q=2
         items = tuple(item for group in groups for item in group)
-        return items[0] if len(items) == 1 else ("list", items, kind)
+        if len(items) == 1:
+            return items[0]
+        words = [self.dropped[start:end] for start, end in itertools.pairwise(ends)]
+        return ("list", quantities.told_apart(items, words), kind)
+
+    def member(self, ends: list[int]) -> Node:
+        """One element; where the words after its quantities end is added to `ends`."""
+        node = self.element()
+        ends.append(len(self.dropped))
+        return node
 
     def separator(self) -> str | None:
         """Consume one separator; ", and" is a comma, a lone "and" binds looser than commas do."""
@@ -132,27 +143,9 @@ class Parser:
         ):
             token = self.peek(1)  # a hyperbola
         if token.kind == "word" and len(token.text) > 1 and not numerals.words_ahead(self):
-            words = self.words()
+            words = quantities.words(self)
             return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
-        return self.chain()
-
-    def words(self) -> Node:
-        words = []
-        while self.peek().kind in ("word", "let", "num") or self.at("-", "(", ")", "'"):
-            if self.peek().kind == "word" and self.peek().text in ("and", "or"):
-                break
-            if self.at(")") and "(" not in words:
-                break
-            token = self.next()
-            if token.kind == "let" and not token.spaced and words:  # of a run that was read as a product
-                words[-1] += token.text
-            else:
-                words.append(token.text)
-        if not words:
-            raise ParseError("a conjunction alone")
-        if len(words) > 1 and words[0] in ("a", "an", "the"):
-            words = words[1:]
-        return ("text", " ".join(words).lower())
+        return commands.order(self) or self.chain()
 
     def chain(self, named: Node | None = None) -> Node:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
@@ -166,7 +159,8 @@ class Parser:
             return parts[0]
         while relation := self.relation():
             self.index += 1
-            parts += [relation, self.ratio()]
+            lettered = commands.order(self) if relation in ("sim", "cong") else None
+            parts += [relation, lettered or self.ratio()]
         node = parts[0] if len(parts) == 1 else ("chain", tuple(parts))
         if self.at("pmod"):
             self.index += 1
@@ -204,10 +198,10 @@ class Parser:
 
     def ratio(self) -> Node:
         """`1:2:3`, also clock times."""
-        start = self.index
+        start, words = self.index, len(self.dropped)
         items = [self.setwise()]
         if self.ended():
-            return items[0]
+            return quantities.marked(self, items[0], words)
         while (self.at(":") and not self.in_set_builder) or (
             self.peek().kind == "word" and self.peek().text == "to"
         ):
@@ -216,8 +210,8 @@ class Parser:
         node = items[0] if len(items) == 1 else ("ratio", tuple(items), commands.time_of_day(self, start))
         if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
             return ("clock", node, self.next().text.replace(".", ""))
-        self.units()
-        return node
+        quantities.units(self)
+        return quantities.marked(self, node, words)
 
     in_set_builder = False
 
@@ -255,10 +249,11 @@ class Parser:
 
     def term(self) -> Node:
         factors = [self.power()]
-        self.units()
+        quantities.units(self)
         while True:
             token = self.tokens[self.index]
-            operator = _PRODUCTS.get(token[1], "") if token[0] in _SIGNS else ""
+            known = token[0] in _SIGNS or (token[0] == "word" and quantities.at_times(self))
+            operator = _PRODUCTS.get(token[1], "") if known else ""
             self.index += len(operator) > 0
             if operator == "times":
                 factors.append(self.signed_factor())
@@ -268,12 +263,12 @@ class Parser:
                 factors = [("mod", product(factors), self.signed_factor())]
             elif self.starts_factor():
                 before = self.tokens[self.index - 1].kind if self.peek().kind == "num" else ""
-                if before == "num" or (before == "let" and self.peek(1).text != "^"):  # but k 2^k
+                if before in ("num", "word") or (before == "let" and self.peek(1).text != "^"):  # but k 2^k
                     raise ParseError("two numbers side by side")
                 factors.append(self.power())
             else:
                 return product(factors)
-            self.units()
+            quantities.units(self)
 
     def signed_factor(self) -> Node:
         if self.take("-"):
@@ -302,30 +297,12 @@ class Parser:
         token = self.peek(offset)
         return token.text in ("cup", "cap", "setminus", ",", ";", ")", "]", "}") or token.kind == "word"
 
-    def units(self) -> None:
-        """Drop words after a quantity: units, nouns, percent and degree words.
-
-        a.m. and p.m. stay, and so do words that say something else about the number ("5 is not the answer").
-        """
-        start = self.index
-        if self.ended():
-            return
-        if (
-            self.at("frac")
-            and [self.peek(k).kind for k in (2, 5)] == ["word"] * 2
-            and self.peek(6).text == "}"
-        ):
-            self.index += 7  # \frac{\text{m}}{\text{s}}
-        while self.peek().kind == "word" and self.peek().text.replace(".", "") not in NOT_UNITS:
-            self.index += 1
-            if self.take("^", "**"):
-                self.argument()
-            if self.at("/", "-", "cdot") and self.peek(1).kind in ("word", "let"):
-                self.index += 1 + (self.peek(1).kind == "let")
-        if self.index > start and self.starts_factor():
-            raise ParseError("an operand after words")
-
     def power(self) -> Node:
+        """An operand with its exponent, and with the words that change its value."""
+        node = self.raised()
+        return quantities.in_words(self, node) if self.tokens[self.index][0] == "word" else node
+
+    def raised(self) -> Node:
         node = self.postfix(self.primary())
         if self.tokens[self.index][1] not in ("^", "**"):
             return node
@@ -401,6 +378,8 @@ class Parser:
         raise ParseError(f"expected an operand, found {token.text or 'the end'}")
 
     def letter(self) -> Node:
+        if self.peek(1).kind == "let" and (numeral := numerals.lettered(self)):
+            return numeral
         name = self.next().text
         primes = 0
         while self.take("'"):

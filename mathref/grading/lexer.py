@@ -14,10 +14,14 @@ from typing import NamedTuple
 
 from mathref.grading.syntax import ParseError
 from mathref.grading.vocabulary import (
+    AMBIGUOUS,
+    CONJUNCTIONS,
     FUNCTIONS,
+    GREEK_NAMES,
     IGNORED_COMMANDS,
     MULTIPLIERS,
     NUMBER_WORDS,
+    SYMBOL_COMMANDS,
     TEXT_COMMANDS,
     UNICODE,
     UNITS,
@@ -113,6 +117,10 @@ def clean(text: str) -> str:
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
     if "+/-" in text:
         text = text.replace("+/-", r"\pm ")
+    if ".m" in text:
+        text = re.sub(r"(?<![A-Za-z])([ap])\.m\.", r"\1m", text)
+    if "x 10^" in text:
+        text = re.sub(r"(?<=\d) x (?=10\^)", r"\\times ", text)
     if "U" in text:
         text = _UNION.sub(r"\\cup ", text)
     text = _SPACES.sub(" ", text).strip()
@@ -209,7 +217,7 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
         if name not in IGNORED_COMMANDS:
             tokens.append(Token("cmd", name, spaced))
     elif kind == "letters":
-        _append_letters(tokens, body, spaced)
+        _append_letters(tokens, body, spaced, match.string[match.end() : match.end() + 1])
     elif kind == "text":
         for word in re.finditer(
             r"[A-Za-z][A-Za-z'.]*|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|[^\sA-Za-z]", match.group("text")
@@ -236,25 +244,68 @@ def _append_word(tokens: list[Token], word: str) -> None:
         tokens.append(Token("word", word if len(word) == 1 else word.lower(), True))
 
 
-def _append_letters(tokens: list[Token], run: str, spaced: bool) -> None:
+_FUNCTION = r"arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln"
+_WITH_FUNCTION = re.compile(rf"(sqrt|{_FUNCTION}|pi)(?=.)")
+_CLOSING = (")", "]", "}")
+_OF_A_LETTER = re.compile(rf"([xyzt]?)({_FUNCTION})(theta|alpha|beta|phi|[xyztA-Z])")
+_FUNCTIONS_OF_LETTERS = re.compile(rf"(?:{_OF_A_LETTER.pattern})+")
+
+
+def _append_letters(tokens: list[Token], run: str, spaced: bool, following: str) -> None:
     """A run of letters outside \\text: a function, a word, a unit after a number, or a product of
-    variables.
+    variables; `following` is the character behind it.
     """
-    lowered = run.lower()
-    after_number = bool(tokens) and tokens[-1].kind == "num"
-    if run in FUNCTIONS or run in ("sqrt", "pi", "infinity", "infty", "inf", "oo", "mod"):
+    if run in ("min", "sec") and tokens and tokens[-1].kind == "num" and following in ("", ",", ";"):
+        tokens.append(Token("word", run, spaced))  # 17 min; max and secant have an argument
+    elif run in FUNCTIONS or run in ("sqrt", "pi", "infinity", "infty", "inf", "oo", "mod"):
         tokens.append(
             Token("cmd", {"infinity": "infty", "inf": "infty", "oo": "infty"}.get(run, run), spaced)
         )
-    elif is_word(run) or (after_number and run in UNITS):
-        tokens.append(Token("word", lowered, spaced))
-    elif match := re.match(r"(sqrt|arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|pi)(?=.)", run):
+    elif run in GREEK_NAMES:
+        tokens.append(Token("cmd", run, spaced))
+    elif _FUNCTIONS_OF_LETTERS.fullmatch(run):  # sinxcosx, xlnx
+        for factor, name, variable in _OF_A_LETTER.findall(run):
+            if factor:
+                tokens.append(Token("let", factor, spaced))
+            tokens.append(Token("cmd", name, spaced))
+            tokens.append(Token("cmd" if len(variable) > 1 else "let", variable, False))
+    elif _counts_as_word(tokens, run, spaced, following):
+        tokens.append(Token("word", run.lower(), spaced))
+    elif match := _WITH_FUNCTION.match(run):
         tokens.append(Token("cmd", match.group(), spaced))
-        _append_letters(tokens, run[match.end() :], False)
+        _append_letters(tokens, run[match.end() :], False, following)
     else:
         for letter in run:
             tokens.append(Token("let", letter, spaced))
             spaced = False
+
+
+def _counts_as_word(tokens: list[Token], run: str, spaced: bool, following: str) -> bool:
+    """Whether a run of letters is a word where it stands: 2 apples, 5cm and 2nd have one, 2abxy has none."""
+    previous = tokens[-1] if tokens else Token("end", "", True)
+    after_number = previous.kind == "num"
+    if after_number and not spaced and run in ("st", "nd", "rd", "th"):
+        return run == _ordinal_ending(previous.text)
+    # After a Greek letter the blank is TeX's: \pi at is a product as 2at is.
+    after_pi = previous.kind == "cmd" and previous.text == "pi"
+    greek = after_pi or (previous.kind == "cmd" and previous.text in SYMBOL_COMMANDS)
+    squared_inches = run == "in" and following == "^"
+    operator = following and following in "^=+*_(" and not squared_inches
+    if run in AMBIGUOUS and (greek or (tokens and not spaced) or operator):
+        return False
+    if run in UNITS and (after_number or after_pi or previous.kind == "word"):  # 5 cm, 2 \pi cm, sq ft
+        return True
+    if (greek and len(run) < 5) or (not spaced and (after_number or previous.text in _CLOSING)):
+        # Only words that are known count there, since any other run may be a product.
+        lowered = run.lower()
+        known = lowered in WORDS and (len(run) > 3 or lowered in CONJUNCTIONS)
+        return known or lowered in NUMBER_WORDS or lowered in MULTIPLIERS
+    return is_word(run)
+
+
+def _ordinal_ending(digits: str) -> str:
+    """The ending with which a whole number becomes an ordinal: 21st, 12th."""
+    return "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
 
 
 def is_word(run: str) -> bool:

@@ -63,7 +63,7 @@ def repeating(text: str) -> Fraction:
 
 # ---------------------------------------------------------------- numerals among tokens
 def number(p: Parser) -> Node:
-    """A literal with what may follow it: a base, a fraction that makes it mixed, `million`, `C2`."""
+    """A literal with what may follow it: a base, a fraction that makes it mixed, `C2`."""
     token = p.next()
     if token.kind == "repeating":
         return num(repeating(token.text))
@@ -79,8 +79,6 @@ def number(p: Parser) -> Node:
                 p.index += 2
                 return selection(letter.text, value, literal(p.peek(-1).text))
         value = mixed(p, value)
-    if p.peek().kind == "word" and p.peek().text in MULTIPLIERS:
-        value = ("mul", (value, num(MULTIPLIERS[p.next().text])))
     return value
 
 
@@ -112,6 +110,26 @@ def based(p: Parser, digits: str) -> Node:
     if not 2 <= base[1] <= 36:
         raise ParseError("not the base of a numeral")
     return literal(digits) if base[1] == 10 and digits.isdigit() else ("based", digits, int(base[1]))
+
+
+def lettered(p: Parser) -> Node | None:
+    """ABBA_{12}: capitals before an index are the digits of a numeral; two may be a segment, as in AB_1."""
+    first, previous, end = p.peek(), p.tokens[p.index - 1], 1
+    if not first.text.isupper() or (p.index and previous.text.isupper() and not first.spaced):
+        return None  # within a run of capitals, which was looked at from its beginning
+    while p.peek(end).kind == "let" and p.peek(end).text.isupper() and not p.peek(end).spaced:
+        end += 1
+    if end < 2 or p.peek(end).text != "_":
+        return None
+    start, p.index = p.index, p.index + end
+    digits = "".join(token.text for token in p.tokens[start : p.index])
+    try:
+        return based(p, digits)
+    except ParseError:
+        if end > 2:
+            raise
+        p.index = start
+        return None
 
 
 def selection(letter: str, top: Node, bottom: Node) -> Node:
@@ -154,24 +172,28 @@ def called_selection(p: Parser) -> Node | None:
 # ---------------------------------------------------------------- number words
 def words_ahead(p: Parser) -> bool:
     """Whether a number in words begins here."""
-    negative = p.peek().text in ("negative", "minus")
-    return p.peek().kind == "word" and p.peek(negative).text in NUMBER_WORDS
+    if p.peek().text in ("negative", "minus"):
+        return p.peek(1).text in NUMBER_WORDS or p.peek(1).kind == "num"
+    return p.peek().kind == "word" and p.peek().text in NUMBER_WORDS
 
 
 def number_words(p: Parser) -> Node:
-    """`one hundred twenty-three`, `two thirds`, `three and a half`."""
+    """`one hundred twenty-three`, `two thirds`, `three and a half`, `negative 5`."""
     if not words_ahead(p):
         raise ParseError("a word where an operand was expected")
     if p.peek().text in ("negative", "minus"):
         p.index += 1
-        return neg(number_words(p))
+        return neg(number(p) if p.peek().kind == "num" else number_words(p))
     value = num(_whole_words(p))
     if p.peek().text in FRACTION_WORDS:
-        return divide(value, num(FRACTION_WORDS[p.next().text]))
-    return ("add", (value, part)) if (part := _part_in_words(p)) else value
+        bottom = FRACTION_WORDS[p.next().text]
+        if value[1] >= 20 and value[1] % 10 == 0 and bottom < 10:
+            raise ParseError("twenty-fifths or twenty fifths")
+        return divide(value, num(bottom))
+    return ("add", (value, part)) if (part := part_in_words(p)) else value
 
 
-def _part_in_words(p: Parser) -> Node | None:
+def part_in_words(p: Parser) -> Node | None:
     """`and a half`, `and two-thirds` after a whole number."""
     hyphen = p.peek(2).text == "-"
     top = 1 if p.peek(1).text == "a" else NUMBER_WORDS.get(p.peek(1).text)
@@ -183,16 +205,19 @@ def _part_in_words(p: Parser) -> Node | None:
 
 
 def _whole_words(p: Parser) -> int:
-    """The whole number that a run of number words names."""
-    total, group = 0, 0
-    while words_ahead(p) or p.peek().text in MULTIPLIERS:
+    """The whole number that a run of number words names; ParseError for a mere row of numbers (five six)."""
+    total, group, room = 0, 0, 100  # room: what the next word has to stay below
+    while p.peek().text in NUMBER_WORDS or p.peek().text in MULTIPLIERS:
         word = p.next().text
         if word in NUMBER_WORDS:
-            group += NUMBER_WORDS[word]
+            value = NUMBER_WORDS[word]
+            if value >= room:
+                raise ParseError("number words that are no number")
+            group, room = group + value, 10 if value >= 20 else 0
         elif word == "hundred":
-            group *= 100
+            group, room = group * 100, 100
         else:
-            total, group = total + group * MULTIPLIERS[word], 0
+            total, group, room = total + group * MULTIPLIERS[word], 0, 100
         if p.at("-") and p.peek(1).text in (*NUMBER_WORDS, *FRACTION_WORDS):
             p.index += 1
         if p.peek().text == "and" and p.peek(1).text in NUMBER_WORDS and word in MULTIPLIERS:

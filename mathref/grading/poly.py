@@ -51,6 +51,9 @@ COSINES: dict[Fraction, tuple[tuple[int, Fraction], ...]] = {
     HALF: (),
 }
 
+# |z| and |w|, whose squares stay what they are: by custom z and w are complex, and |z|^2 = z \bar z.
+MODULI = frozenset(("f", "abs", frozenset({(frozenset({(("s", name), ONE)}), 1)})) for name in "zw")
+
 
 class Undefined(ArithmeticError):
     """The expression has no value, such as 1/0; it equals nothing but its own spelling."""

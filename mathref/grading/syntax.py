@@ -14,7 +14,7 @@ whose first member is its kind:
     ("tuple", opening, closing, nodes)  ("set", nodes)  ("list", nodes, "," | "and" | "or")  ("ratio", nodes)
     ("matrix", rows)  ("cases", rows)  ("setop", "cup" | "cap" | "setminus", a, b)
     ("chain", (node, op, node, ...))  ("choice", letter, node)
-    ("congruence", node, modulus)  ("clock", node, "am" | "pm")
+    ("congruence", node, modulus)  ("clock", node, "am" | "pm")  ("quantity", node, words that tell it apart)
 """
 
 from __future__ import annotations

@@ -103,6 +103,12 @@ UPRIGHT_NAMES = frozenset(
     "infinity pi sin cos tan cot log ln exp gcd lcm arcsin arccos arctan cis re im".split()
 )
 
+# Greek letters that plain text names without a backslash; mu, nu, xi and psi are left as they are.
+GREEK_NAMES = frozenset(
+    "alpha beta gamma delta epsilon zeta theta iota kappa lambda sigma omega rho tau phi"
+    " Gamma Delta Theta Lambda Sigma Omega Phi".split()
+)
+
 SYMBOL_COMMANDS = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi"
     " rho sigma tau"
@@ -161,31 +167,44 @@ MULTIPLIERS = {
     "dozen": 12,
 }
 
-FRACTION_WORDS = {
-    **{
-        "half": 2,
-        "halves": 2,
-        "third": 3,
-        "thirds": 3,
-        "quarter": 4,
-        "quarters": 4,
-        "fourth": 4,
-        "fourths": 4,
-    },
-    **{
-        "fifth": 5,
-        "fifths": 5,
-        "sixth": 6,
-        "sixths": 6,
-        "eighth": 8,
-        "eighths": 8,
-        "tenth": 10,
-        "tenths": 10,
-    },
+_ORDINALS = {
+    **{"third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12},
+    **{f"{word}th": NUMBER_WORDS[word] for word in "six seven ten eleven".split()},
+    **{f"{word}th": value for word, value in NUMBER_WORDS.items() if 13 <= value < 20},
+    **{f"{word[:-1]}ieth": value for word, value in NUMBER_WORDS.items() if value >= 20},
+    **{"hundredth": 100, "thousandth": 10**3, "millionth": 10**6},
 }
+FRACTION_WORDS = {"half": 2, "halves": 2, **_ORDINALS, **{f"{word}s": n for word, n in _ORDINALS.items()}}
 
 # Words after a number that are no unit: they continue the sentence, or tell morning from evening.
 NOT_UNITS = frozenset("and or am pm mod is not than but to by isn't no more less least most out from".split())
+
+# Words that change the value of what stands before them: never a unit.
+VALUE_WORDS = frozenset(
+    (*NUMBER_WORDS, *MULTIPLIERS, *FRACTION_WORDS)
+    + ("plus", "minus", "divided", "over", "factorial", "doubled", "tripled", "halved")
+)
+
+# Words after a number that tell two answers apart although the question fixes the unit: directions, gains
+# against losses, dates. Each line has the spellings of one meaning.
+OPPOSITES = {
+    word: line.split()[0]
+    for line in (
+        *("increase increased gain gains profit", "decrease decreased loss losses lost reduction"),
+        *("north N", "south S", "east E", "west W", "northeast", "northwest", "southeast", "southwest"),
+        *("up upward upwards", "down downward downwards", "left", "above", "below"),
+        *("clockwise", "counterclockwise anticlockwise", "forward forwards", "backward backwards back"),
+        *("before", "after", "early earlier", "late later", "older", "younger", "faster", "slower"),
+        *("higher taller", "lower shorter", "heavier", "lighter", "heads", "tails", "even", "odd"),
+        *("positive", "negative", "true", "false", "correct right", "incorrect wrong", "inside", "outside"),
+        *("hotter warmer", "colder cooler", "credit", "debit", "nearer closer", "farther further"),
+        *("ahead", "behind", "fast", "slow", "wins won win", "ties tied tie", "draws drawn draw"),
+        *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+        *("bc bce", "ad ce", "january jan", "february feb", "march mar", "april apr", "may", "june jun"),
+        *("july jul", "august aug", "september sep", "october oct", "november nov", "december dec"),
+    )
+    for word in line.split()
+}
 
 # Abbreviations that are units directly after a number even outside \text{}.
 UNITS = frozenset(
@@ -193,6 +212,12 @@ UNITS = frozenset(
     " rad USD mi ms Hz kJ"
     " cc pm am PM AM in th st nd rd".split()
 )
+
+# Of units and words those that are a product of letters unless they stand apart: 2mg, at^2, ax+by.
+AMBIGUOUS = frozenset("mg ms in st nd rd th at by an on".split())
+
+# Short words that stand behind an operand without a blank, or behind \pi, and are no product either.
+CONJUNCTIONS = frozenset("and or if to for is of per no not".split())
 
 # Short words that would otherwise be read as products of letters.
 WORDS = frozenset(
@@ -202,7 +227,7 @@ WORDS = frozenset(
     " pig dog cat west"
     " east true false even prime undefined cents feet foot dne infinity inch inches unit units square"
     " cubic cup cups pound pounds"
-    " mile miles hour hours gram grams liter liters dollar dollars degree degrees percent percentage"
+    " mile miles hour hours up gram grams liter liters dollar dollars degree degrees percent percentage"
     " meter meters"
     " minute minutes second seconds year years week weeks month months point points people ways times"
     " bits bytes".split()

@@ -44,7 +44,7 @@ def to_sympy(node: Any) -> Any:
             body, (index, to_sympy(node[2]), to_sympy(node[3]))
         )
     if kind == "lim":
-        return sympy.limit(to_sympy(node[3]), variable, to_sympy(node[2]))
+        return sympy.limit(to_sympy(node[3]), variable, to_sympy(node[2]), "+-")  # ValueError if they differ
     if kind == "diff":
         return sympy.diff(to_sympy(node[2]), variable)
     if kind == "int":
