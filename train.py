@@ -61,7 +61,7 @@ DEFAULTS = {
     "joint": {"steps": 300, "batch_size": 64, "lr": 1e-4, "warmup_steps": 20, "eval_every": 100},
     "contrastive": {"steps": 100, "batch_size": 32, "lr": 2e-4, "warmup_steps": 10, "eval_every": 50},
 }
-# The stages that read a flag, where not all do: elsewhere it would be ignored, and is refused.
+# The stages that read what would change the training if it were read: elsewhere these flags are refused.
 READ_BY: dict[tuple[str, ...], tuple[str, ...]] = {  # stages: flags
     ("pretrain",): ("judged_share", "more_layers"),
     STEPWISE: ("data", "families", "exclude_families", "n_validation", "lora_rank", "skip_bad_lines"),
@@ -175,8 +175,8 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=Path,
         metavar="FILE",
-        help="graded candidates of training problems, less the validation problems of --data (default: the "
-        "generator draws OUT-candidates.jsonl)",
+        help="graded candidates of training problems, less validation problems of --data and families left "
+        "out (default: the generator draws OUT-candidates.jsonl)",
     )
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
     add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
@@ -286,7 +286,6 @@ def _by_stage(name: str, text: str) -> str:
 def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
     """One namespace a stage, each with its own defaults filled in, its folder and its number of steps."""
     sequence = args.sequence if args.stage == "mtsf" else [args.stage]
-    args.sequence = sequence
     if args.steps and len(args.steps) not in (1, len(sequence)):
         raise ValueError(
             f"--steps has {len(args.steps)} numbers for {len(sequence)} stages ({', '.join(sequence)}); "
@@ -338,9 +337,6 @@ def build(
     )
     model = stages.start_from(resolve_model(args.model), device, config.parallel, frozen)
     if args.stage == "scr":
-        # What the generator is validated on, before or after this stage, is not to be learnt here either.
-        known = args.samples and (len(args.sequence) > 1 or args.data != ["builtin"])
-        apart_from = [p.problem for p in split(args).validation] if known else []
         return stages.scr(
             model,
             samples,
@@ -348,7 +344,7 @@ def build(
             options,
             device=device,
             n_validation=args.n_validation,
-            apart_from=apart_from,
+            apart_from=split(args).apart if args.samples else (),
             skip_bad_lines=args.skip_bad_lines,
         )
     data = {
@@ -392,9 +388,11 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_config
 
-    distinct = list({normalized(p.problem): p for p in split(args).train}.values())
+    data = split(args)
+    apart = set(map(normalized, data.apart))
+    distinct = {normalized(p.problem): p for p in data.train if normalized(p.problem) not in apart}
     max_seq_len = load_config(generator).max_seq_len
-    solvable = with_room(load_tokenizer(generator), distinct, max_seq_len)
+    solvable = with_room(load_tokenizer(generator), list(distinct.values()), max_seq_len)
     if n_full := len(distinct) - len(solvable):
         print(f"{n_full} problems get no candidates: they fill the context of {max_seq_len} tokens alone")
     chosen = random.Random(args.seed).sample(solvable, min(args.n_problems, len(solvable)))

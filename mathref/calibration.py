@@ -24,6 +24,7 @@ from mathref.metrics import Interval, mean_interval
 
 BINS = 10
 TEMPERATURES = (1e-3, 1e3)  # range of the fit; at its end the scores say nothing, or all
+UNREAD = 1e-300  # the score of a candidate that does not fit the evaluator's context; others lie above
 EPSILON = 1e-12  # scores are kept this far from 0 and 1 where their log odds are taken
 
 
@@ -53,8 +54,11 @@ class Quality:
 
 
 def scored_arrays(problems: Sequence[SampledProblem]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Scores and labels (1.0: right) of each problem's scored candidates: two lists of (n_p,) arrays."""
-    scored = [[s for s in p.samples if s.score is not None] for p in problems]
+    """Scores and labels (1.0: right) of each problem's scored candidates: two lists of (n_p,) arrays.
+
+    Candidates that did not fit the evaluator's context are not among them: their score is no judgement.
+    """
+    scored = [[s for s in p.samples if s.score not in (None, UNREAD)] for p in problems]
     scores = [np.array([s.score for s in found], dtype=float) for found in scored]
     labels = [np.array([s.correct for s in found], dtype=float) for found in scored]
     return scores, labels

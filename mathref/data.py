@@ -3,8 +3,8 @@ r"""Problems in, samples in and out: what `--data` and `--samples` mean, and whi
 Paper: section 3 (data sets, Table 1, the 500 held-out problems) and section 5 (the N samples of a problem).
 Choices: a format is recognised from the first record of a file and reported (formats.py shows each).
 Validation problems are min(1000, 1/12 of the problems), one example each, chosen by the digests of their
-texts, so that runs with other seeds, and with more data, are validated on what none of them was trained on
-[P]; no problem text stands on both sides. The contamination guard compares letters, digits and operators of
+texts, so that runs on the same data with other seeds are validated on what none of them was trained on [P];
+no problem text stands on both sides. The contamination guard compares letters, digits and operators of
 the texts (formats.normalized): a copy of a test problem is found however it is set, and x+3 is not a copy of
 x-3 [P].
 Samples of any engine are read: only `id`, `problem`, `answer` and the `text` of each sample must be there; a
@@ -200,11 +200,16 @@ def remove_held_out(problems: list[Problem]) -> tuple[list[Problem], list[Proble
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Examples to train on, problems to validate on, and lines that say how both came about."""
+    """Examples to train on, problems to validate on, and lines that say how both came about.
+
+    `apart` are texts of problems that no evaluator of such a generator may be trained on either: those of
+    validation, as many as there are by default or more, and of built-in families left out.
+    """
 
     train: list[Problem]
     validation: list[Problem]
     notes: list[str]
+    apart: list[str]
 
 
 def _trainable(problems: list[Problem], source: str, notes: list[str]) -> list[Problem]:
@@ -226,21 +231,21 @@ def _trainable(problems: list[Problem], source: str, notes: list[str]) -> list[P
     return unique
 
 
-def _cut(problems: list[Problem], n_validation: int | None) -> tuple[list[Problem], list[Problem]]:
-    """(train, validation): a problem has all its solutions on one side, validation keeps the first."""
+def _cut(problems: list[Problem], n_validation: int | None) -> tuple[list[Problem], list[Problem], list[str]]:
+    """(train, validation, apart): a problem has all its solutions on one side, validation keeps the first."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(normalized(problem.problem), []).append(problem)
-    n = n_validation
-    if n is None:
-        n = min(MAX_VALIDATION, max(1, round(len(groups) / VALIDATION_SHARE))) if len(groups) > 1 else 0
+    usual = min(MAX_VALIDATION, max(1, round(len(groups) / VALIDATION_SHARE))) if len(groups) > 1 else 0
+    n = usual if n_validation is None else n_validation
     if not 0 <= n < len(groups):
         raise ValueError(
             f"cannot keep {n} validation problems of {len(groups)}, expected 0 to {len(groups) - 1}"
         )
     by_digest = sorted(groups, key=lambda text: hashlib.sha256(text.encode()).digest())
-    validation = {text: groups.pop(text)[0] for text in by_digest[:n]}
-    return [p for found in groups.values() for p in found], list(validation.values())
+    apart = [groups[text][0].problem for text in by_digest[: max(n, usual)]]
+    validation = [groups.pop(text)[0] for text in by_digest[:n]]
+    return [p for found in groups.values() for p in found], validation, apart
 
 
 @dataclass(frozen=True)
@@ -261,7 +266,7 @@ class _Taken:
                 new.append(problem)
         if n_left_out := len(problems) - len(new):
             beyond = f", or beyond {cap} a problem together with it" if cap < sys.maxsize else ""
-            notes.append(f"{source}: {n_left_out} left out: in an earlier file{beyond}")
+            notes.append(f"{source}: {n_left_out} left out: there before{beyond}")
         return new
 
 
@@ -302,6 +307,7 @@ def training_data(
     train: list[Problem] = []
     validation: list[Problem] = []
     from_files: list[Problem] = []
+    apart: list[str] = []
     taken = _Taken(per_problem)
     for source in dict.fromkeys(sources):
         of_source = families if source == "builtin" or "builtin" not in sources else None
@@ -316,20 +322,24 @@ def training_data(
     if "builtin" in sources:
         one_style = "detailed" if style == "both" else style
         validation = remove_held_out(_builtin("validation", one_style, families))[0][:n_validation]
+        apart += [p.problem for p in _builtin("validation", one_style, None)]
+        if families is not None:
+            theirs = {p.problem for p in _builtin("train", one_style, families)}
+            apart += [p.problem for p in _builtin("train", one_style, None) if p.problem not in theirs]
     if from_files:
-        trained, kept_back = _cut(from_files, n_validation)
-        train, validation = train + trained, validation + kept_back
+        trained, kept_back, more = _cut(from_files, n_validation)
+        train, validation, apart = train + trained, validation + kept_back, apart + more
         if further := len(from_files) - len(trained) - len(kept_back):
             notes.append(f"{further} further solutions of validation problems left out")
     validated = {normalized(p.problem) for p in validation}
-    apart = [p for p in train if normalized(p.problem) not in validated]
-    if len(apart) < len(train):
-        notes.append(f"{len(train) - len(apart)} left out of training: their problem is a validation problem")
-    notes.append(f"{len(apart)} training examples, {len(validation)} validation problems")
-    apart, changes = ablate(apart, ablation or Ablation())
+    kept = [p for p in train if normalized(p.problem) not in validated]
+    if len(kept) < len(train):
+        notes.append(f"{len(train) - len(kept)} left out of training: their problem is a validation problem")
+    notes.append(f"{len(kept)} training examples, {len(validation)} validation problems")
+    kept, changes = ablate(kept, ablation or Ablation())
     notes.extend(changes)
-    numbered = _numbered(validation + apart)
-    return TrainingData(numbered[len(validation) :], numbered[: len(validation)], notes)
+    numbered = _numbered(validation + kept)
+    return TrainingData(numbered[len(validation) :], numbered[: len(validation)], notes, apart)
 
 
 # --- Samples --------------------------------------------------------------------------------------

@@ -21,13 +21,14 @@ from typing import NamedTuple
 
 import torch
 
+from mathref.calibration import UNREAD
 from mathref.model import Transformer
 from mathref.prefix_tree import prefix_tree, shared_starts
 from mathref.prompts import VERDICTS, evaluator_candidate, evaluator_problem
 from mathref.tokenizer import Tokenizer, check_fits
 
 Ids = tuple[int, ...]
-SCORES = (1e-300, 1 - 2**-53)  # scores stay off 0 and 1; log-odds / temperature beyond -690 and 36.7 tie
+SCORES = (UNREAD, 1 - 2**-53)  # scores stay off 0 and 1; log-odds / temperature beyond -690 and 36.7 tie
 
 
 class Words(NamedTuple):

@@ -307,8 +307,11 @@ def _members(archive: tarfile.TarFile, path: Path) -> list[tarfile.TarInfo]:
 def _check_unpacked(target: Path, members: list[tarfile.TarInfo], path: Path) -> None:
     """ValueError if the folder lacks a file of the archive, or has one of another size."""
     names = [PurePosixPath(member.name.replace("\\", "/")) for member in members]
-    inner = all(name.parts[0] == target.name for name in names)  # MATH.tar holds one folder, MATH
+    # MATH.tar holds a folder MATH, which alone is kept.
+    inner = any(name.parts[0] == target.name for name in names)
     for member, name in zip(members, names, strict=True):
+        if inner and name.parts[0] != target.name:
+            continue
         place = (target.parent if inner else target) / name
         if not place.is_file() or place.stat().st_size != member.size:
             raise ValueError(

@@ -33,11 +33,15 @@ from typing import Any, NamedTuple
 
 from mathref.files import leaving_out
 
-# The block that ends a PRM800K solution: a heading line, then the bare answer, on one line or a matrix.
+# The block that ends a PRM800K solution: a heading line, then the bare answer: a line, a formula or a matrix.
 ANSWER_BLOCK = re.compile(
-    r"(?:\A|\n)[ \t]*#+[ \t]*Answer:?[ \t]*\n+"
-    r"((?:(?!\\boxed)[^\n])+|[^\n]*\\begin\{(?:[pbvBV]?matrix|array|cases)\}.+\\end\{[^\n]+)\s*\Z",
-    re.DOTALL,
+    r"""(?:\A|\n)[ \t]*\#+[ \t]*Answer:?[ \t]*\n+
+    ( (?:(?!\\boxed)[^\n])+                          # 4
+    | (\$*\\boxed\{[^\n]+\}\$*\.?                   # a formula, set off or boxed
+      | \$\$[^$]+\$\$ | \\\[(?:(?!\\\]).)+\\\])
+    | [^\n]*\\begin\{(?:[pbvBV]?matrix|array|cases)\}.+\\end\{[^\n]+
+    )\s*\Z""",
+    re.DOTALL | re.VERBOSE,
 )
 # GSM8K's calculator annotations, as in "48/2 = <<48/2=24>>24".
 CALCULATOR = re.compile(r"<<[^<>\n]*>>")
@@ -315,7 +319,7 @@ def _trajectory(label: dict[str, Any], where: str) -> tuple[list[str], bool]:
 
 def _prm800k_target(record: dict[str, Any], where: str) -> tuple[str | None, str]:
     """(target X, "") of one labelled solution, or (None, why it is left out)."""
-    from mathref.grader import is_equivalent  # late: sympy takes most of a second
+    from mathref.grader import extract_answer, is_equivalent  # late: sympy takes most of a second
 
     question, label = field(record, "question", dict, where), field(record, "label", dict, where)
     reference_answer = _answer_field(question, "ground_truth_answer", f"{where}: question")
@@ -328,9 +332,10 @@ def _prm800k_target(record: dict[str, Any], where: str) -> tuple[str | None, str
     block = ANSWER_BLOCK.search(solution)
     if not block:
         return None, "no '# Answer' at the end"
-    if not is_equivalent(block[1], reference_answer):
+    answer = extract_answer(block[0]) if block[2] else block[1]
+    if answer is None or not is_equivalent(answer, reference_answer):
         return None, "the answer does not grade as correct"
-    return with_answer(solution, block[1]), ""
+    return with_answer(solution, answer), ""
 
 
 def read_prm800k(rows: Iterable[Row], per_problem: int, skipped: Skipped) -> Selection:

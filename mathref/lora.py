@@ -27,7 +27,7 @@ from torch import nn
 from mathref import distributed, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.config import MAX_SIZE
-from mathref.files import atomic_write, first_of, read_json, write_json
+from mathref.files import atomic_write, first_of, read_json, refuse_pointer, write_json
 from mathref.linear import linear
 from mathref.model import Transformer
 
@@ -250,6 +250,7 @@ def _read_tensors(source: Path) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load_file(source)
     except (safetensors.SafetensorError, OSError) as error:
+        refuse_pointer(source)
         raise ValueError(f"{source}: damaged or not a safetensors file ({error})") from None
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from statistics import NormalDist
 from typing import Literal, TypeAlias
 
@@ -236,14 +236,19 @@ def paired_bootstrap(
     draws: int = 10000,
     seed: int = 0,
 ) -> PairedDifference:
-    """Mean of a_i - b_i over problems, with a percentile interval from resampling problems.
+    """Mean of a_i - b_i, of values in [0, 1], over problems, with a percentile interval from resampling them.
 
-    The p-value is that of a sign-flip permutation test [P] (`_sign_flip_p`): resampling few differences of
-    one sign never gives the other one, and would call 5 of 5 certain.
+    With fewer than FEW problems the interval is Wilson's of (1 + a_i - b_i) / 2, as in `mean_interval` [P]:
+    wide where there is little to go by, also if all differences are equal. The p-value is that of a sign-flip
+    permutation test [P] (`_sign_flip_p`): resampling few differences of one sign never gives the other one,
+    and would call 5 of 5 certain.
     """
     difference = _paired(a, b)
     means = _resampled_means(difference, draws, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if (n := len(difference)) < FEW:
+        _, low, high = astuple(wilson_interval(float((1 + difference).sum()) / 2, n, confidence))
+        low, high = 2 * low - 1, 2 * high - 1
     p_value = _sign_flip_p(difference, draws, seed)
     return PairedDifference(float(difference.mean()), float(low), float(high), p_value)
 

@@ -74,9 +74,7 @@ class Stage:
     notes: list[str]
     digest: str  # of the training texts: a resumed run must see the same
     finish: Callable[[Path], str] | None = None  # called with the run folder at the end; a line for the user
-    validated_on: Sequence[
-        str
-    ] = ()  # problems whose candidates a stage that shares the validation leaves out
+    apart: Sequence[str] = ()  # problems of which no candidate may be trained on with this generator
 
 
 def pretrain(
@@ -244,17 +242,8 @@ def ssft(
         return values
 
     texts = "\0".join(f"{p.problem}\0{p.solution}" for p in (*data.train, *data.validation))
-    validated_on = [p.problem for p in data.validation]
-    return Stage(
-        model,
-        tokenizer,
-        train,
-        objective,
-        validate,
-        notes,
-        digest_text(texts),
-        validated_on=validated_on,
-    )
+    digest = digest_text(texts)
+    return Stage(model, tokenizer, train, objective, validate, notes, digest, apart=data.apart)
 
 
 def encode_problems(tokenizer: Tokenizer, problems: list[Problem]) -> list[Example]:
@@ -310,7 +299,7 @@ def read_classes(
 ) -> tuple[list[Classes], list[Classes], list[str]]:
     """The usable candidates of a graded samples file: (training, validation) problems, and lines about them.
 
-    Held-out problems are removed, and the problems `apart_from`, which another stage is validated on.
+    Held-out problems are removed, and the problems `apart_from` (data.TrainingData).
     Validation problems are a seeded draw, a twelfth by default, 200 at most; no text stands on both sides.
     Raises ValueError where a side that is wanted has no problem with candidates of both classes.
     """
@@ -331,7 +320,9 @@ def read_classes(
             f"{path}: {len(removed)} problems removed by the contamination guard (held-out problems)"
         )
     if n_theirs := len(kept) - len(found):
-        notes.append(f"{path}: {n_theirs} problems left out: the generator is validated on them")
+        notes.append(
+            f"{path}: {n_theirs} problems left out: validation, or families left out, of the generator"
+        )
     mixed = sum(bool(c.correct and c.incorrect) for c in found)
     notes.append(f"{mixed} problems have correct and incorrect candidates")
     n = min(200, max(1, len(found) // 12)) if n_validation is None else n_validation
@@ -391,7 +382,7 @@ def scr(
 ) -> Stage:
     """Fine-tune the checkpoint in `folder` as evaluator, on the graded candidates of a samples file.
 
-    Candidates of the problems `apart_from` are left out: a generator's, which is validated on them.
+    Candidates of the problems `apart_from` (data.TrainingData) are left out.
     At each validation the candidates of `n_scored` validation problems are scored too: their AUC, the share
     of (correct, incorrect) pairs of one problem that are ordered rightly, and the share of problems whose
     best-scored candidate is right. AUC rewards telling easy problems from hard ones, too; re-ranking lives on
@@ -522,7 +513,7 @@ def joint(
         config,
         options,
         device=device,
-        apart_from=generator.validated_on,
+        apart_from=generator.apart,
         skip_bad_lines=skip,
     )
     objective: JointObjective[Any] = JointObjective(judge.objective, options.alpha_2)
@@ -559,7 +550,7 @@ def contrastive(
     """
     generator = ssft(folder, sources, config, device=device, **data)
     skip = data.get("skip_bad_lines", False)
-    found, _, notes = read_classes(samples, config.seed, 0, generator.validated_on, skip)
+    found, _, notes = read_classes(samples, config.seed, 0, generator.apart, skip)
     tokenizer, objective = (
         generator.tokenizer,
         ContrastiveObjective(options.margin, options.alpha_1, options.length_normalised),

@@ -127,6 +127,13 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
             found[wanted[key][0]] = copy
             if not copy.is_meta and not _is_finite(copy):  # meta: shapes alone, of a model to be sharded
                 problems.append(f"{key} has values that are not finite in {copy.dtype}")
+        if tied_head is not None and (embedding := found.get(EMBEDDING)) is not None:
+            if not embedding.is_meta and not torch.equal(tied_head.to(embedding.dtype), embedding):
+                problems.append(
+                    f"{HEAD} is not the embedding that tie_word_embeddings makes it: set that to false to "
+                    "use it, or remove it from the file"
+                )
+            tied_head = None
     misfits = {problem.split()[0] for problem in problems}
     problems += [
         f"missing {key}" for key, (name, _) in wanted.items() if name not in found and key not in misfits
@@ -134,11 +141,6 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     if problems:
         shown = first_of(problems, 8)
         raise ValueError(f"{path}: weights do not fit config.json: {shown}")
-    if tied_head is not None and not tied_head.is_meta and not torch.equal(tied_head, found[EMBEDDING]):
-        raise ValueError(
-            f"{path}: {HEAD} is not the embedding, though config.json ties the two: set tie_word_embeddings "
-            "to false there to use it, or remove it from the file to use the embedding"
-        )
     model.load_state_dict(found, strict=True, assign=True)
     return model.to(model.embedding.weight.dtype).requires_grad_(True).eval()
 

@@ -365,11 +365,11 @@ def test_repeats_and_caps_span_files(tmp_path: Path) -> None:
     made = training_data([first, second], n_validation=0, per_problem=4)
     ways = [p.solution[4] for p in made.train if p.problem == "What is 1+0?"]
     assert ways == ["a", "b", "c", "d"]
-    why = "in an earlier file, or beyond 4 a problem together with it"
+    why = "there before, or beyond 4 a problem together with it"
     assert f"{second}: 6 left out: {why}" in made.notes  # c, which is there, and e, the fifth
     solved = write(tmp_path / "c.jsonl", plain(1, solution="Way a: \\boxed{1}"), plain(9))
     made = training_data([first, solved], n_validation=0)  # no cap: another format, but a repeat
-    assert f"{solved}: 1 left out: in an earlier file" in made.notes and len(made.train) == 10
+    assert f"{solved}: 1 left out: there before" in made.notes and len(made.train) == 10
 
 
 def test_concatenated_sources_have_unique_ids(tmp_path: Path) -> None:

@@ -422,6 +422,9 @@ def test_broken_samples_are_named() -> None:
         ("So \\boxed{0.5}.", "\\frac{1}{2}", "So \\boxed{0.5}."),
         ("# Answer\n\n4", "4", "The answer is \\boxed{4}."),
         ("Step.\n### Answer\n\n$4$", "4", "Step.\nThe answer is \\boxed{4}."),
+        ("Step.\n# Answer\n\n$$\n4\n$$", "4", "Step.\nThe answer is \\boxed{4}."),
+        ("Step.\n# Answer\n\n\\[\n4\n\\]\n", "4", "Step.\nThe answer is \\boxed{4}."),
+        ("Step.\n# Answer\n\n$\\boxed{4}$", "4", "Step.\nThe answer is \\boxed{4}."),
         # A heading over the whole solution is no block: everything below it was dropped.
         ("# Answer\n\nLet 2n=8.\nSo \\boxed{4}.", "4", "# Answer\n\nLet 2n=8.\nSo \\boxed{4}."),
         (

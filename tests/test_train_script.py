@@ -246,15 +246,29 @@ def test_no_candidate_is_one_of_a_validation_problem(tmp_path):
     assert asked == {p.problem for p in cut.train} and len(asked) == 6
 
 
-@pytest.mark.parametrize(("flags", "n_left_out"), [("", 0), ("--data {data}", 1)])
-def test_given_candidates_of_validation_problems_are_left_out(tmp_path, capsys, flags, n_left_out):
-    """An evaluator learnt from problems on which the checkpoint of the generator made of it is chosen."""
-    solved(tmp_path)
+@pytest.mark.parametrize(
+    ("flags", "n_left_out"),
+    [
+        ("", 0),
+        ("--data {data}", 3),
+        ("--data {data} --n-validation 2", 3),  # fewer for the evaluator, no fewer of the generator's
+        ("--data {data} --n-validation 5", 5),
+        ("--families linear", "all but linear"),
+    ],
+)
+def test_given_candidates_are_kept_apart(tmp_path, capsys, flags, n_left_out):
+    """An evaluator learnt from problems on which the checkpoint of the generator made of it is chosen, and
+    from families that were to be held out.
+    """
+    solved(tmp_path, 36)
+    if n_left_out == "all but linear":
+        n_left_out = sum(p.family != "linear" for p in generate("train", 36))
+        assert 0 < n_left_out < 36
     flags = flags.format(data=tmp_path / "data.jsonl")
     line = f"--stage scr --model tiny --samples {tmp_path / 'samples.jsonl'} --steps 1 --batch-size 1 {flags}"
-    assert run_command(train.main, [*line.split(), "--out", str(tmp_path / "scr")]) == 0
-    said = f"{n_left_out} problems left out: the generator is validated on them"
-    assert (said in capsys.readouterr().out) is bool(n_left_out)
+    run_command(train.main, [*line.split(), "--out", str(tmp_path / "scr")])
+    said = capsys.readouterr()
+    assert (f"{n_left_out} problems left out: validation" in said.out + said.err) is bool(n_left_out)
 
 
 def test_a_problem_without_room_gets_no_candidates(tmp_path, capsys):
