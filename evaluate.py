@@ -5,7 +5,7 @@ Choices [P]: every value carries a 95% interval over problems, and two systems, 
 are compared on the same problems by a bootstrap interval, a permutation test and exact McNemar, because the
 paper's tables leave open which differences are noise. K and n are chosen on --validation files; the best ones
 on the evaluated problems are shown beside them, marked optimistic. Files of any engine are read (shape:
-docs/walkthrough.md); the verdicts stored in them count unless --regrade is given.
+mathref/data.py); the verdicts stored in them count unless --regrade is given.
 """
 
 from __future__ import annotations

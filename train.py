@@ -11,7 +11,7 @@
     torchrun --nproc-per-node 8 train.py --stage ssft --parallel fsdp    on several GPUs (docs/DISTRIBUTED.md)
 
 Paper: sections 4 (SSFT), 6 (SCR) and 8 (MTSF, and the joint and contrastive objectives that it replaces).
-What the paper leaves open is a flag with a default; --help lists all of them.
+Most of what the paper leaves open is a flag with a default; --help lists all of them.
 """
 
 from __future__ import annotations
@@ -128,7 +128,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
     add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
     add("--corrupt-steps", type=float, metavar="RATE", default=0.0, help="make a share of the steps wrong")
-    add("--n-validation", type=int, help="validation problems (default: 1000 built-in, a twelfth of a file)")
+    add(
+        "--n-validation",
+        type=int,
+        help="validation problems (default: 1000 built-in; of a file a twelfth, at most 1000; scr: of "
+        "the candidates' problems a twelfth, at most 200)",
+    )
     _add_evaluator_flags(parser)
     _add_lora_flags(parser)
     _add_loop_flags(parser)
@@ -175,8 +180,8 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         "--samples",
         type=Path,
         metavar="FILE",
-        help="graded candidates of training problems, less validation problems of --data and families left "
-        "out (default: the generator draws OUT-candidates.jsonl)",
+        help="graded candidates of training problems; those of validation problems of --data and of families "
+        "left out are not used (default: the generator draws OUT-candidates.jsonl)",
     )
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
     add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
@@ -269,7 +274,12 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         help="steps between checkpoints for --resume; 0: at the end only",
     )
     add("--log-every", type=int, default=10, help="steps between lines of metrics.jsonl")
-    add("--seed", type=int, default=0, help="of the example order, candidates and new weights")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        help="of the example order, candidates, their validation and new weights",
+    )
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of matrix products")
 

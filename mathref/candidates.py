@@ -1,14 +1,14 @@
 """Candidates: solutions drawn by a generator and graded; and the evaluator's training examples made of them.
 
 Paper: section 5 (the N samples of a problem), section 6.3 (the evaluator is trained on the generator's own
-samples of the training problems, labelled by g; ten examples a problem).
-Choices [P]: pairs are distinct and drawn uniformly among all (correct, incorrect) ones of a problem;
-examples for the cross-entropy are half correct and half incorrect where both are there (`--balance none`: a
-plain draw); leaving out what has no counterpart would leave too little, since a good generator's correct
-solutions are often one text. Equal texts count once. Format parity: what is not judged by its mathematics
-teaches the evaluator nothing but format, so candidates without an answer and those cut off by the length
-limit are left out (they are wrong by form alone), and reference solutions, whose style would give the label
-away, never come in. `parity` measures what is left.
+samples of the training problems, labelled by g; ten pairs a problem for the margin loss).
+Choices [P]: ten examples a problem for the cross-entropy, too; pairs are distinct and drawn uniformly among
+all (correct, incorrect) ones of a problem; examples for the cross-entropy are half correct and half incorrect
+where both are there (`--balance none`: a plain draw); leaving out what has no counterpart would leave too
+little, since a good generator's correct solutions are often one text. Equal texts count once. Format parity:
+what is not judged by its mathematics teaches the evaluator nothing but format, so candidates without an
+answer and those cut off by the length limit are left out (they are wrong by form alone), and reference
+solutions, whose style would give the label away, never come in. `parity` measures what is left.
 
 Files grow problem by problem (data.SamplesFile): a killed run goes on with the next problem, and its file is
 then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems. Who

@@ -1,12 +1,12 @@
 r"""The answer grader: what a solution's final answer is, and whether two answers are the same.
 
 Paper: section 9, the function g(A, A') behind voting, re-ranking and every accuracy.
-Choices: g is an equivalence relation decided by mathematics, not by tolerances: `2+2`, `4` and `four` are one
-answer, `0.33` is not `1/3`. Both sides go through the same reader (`latex.py`), become a structure
-(`answers.py`) of exact normal forms (`algebra.py`), and only what algebra leaves open is evaluated with many
-digits (`numeric.py`). Nothing here raises or evaluates its input, everything is bounded, and it works in
-threads. docs/GRADER.md lists the conventions (units, percent, lists, assignments) and where they differ from
-the PRM800K grader and Math-Verify.
+Choices: g is reflexive, symmetric, and transitive but for the customs that docs/GRADER.md names; mathematics
+decides, no tolerance: `2+2`, `4` and `four` are one answer, `0.33` is not `1/3`. Both sides go through the
+same reader (`latex.py`), become a structure (`answers.py`) of exact normal forms (`algebra.py`), and only
+what algebra leaves open is evaluated with many digits (`numeric.py`). Nothing here raises or evaluates its
+input, everything is bounded, and it works in threads. docs/GRADER.md lists the conventions (units, percent,
+lists, assignments) and where they differ from the PRM800K grader and Math-Verify.
 
     python -m mathref.grader '2+2' 'four'          verdict, the path that reached it, both readings
     python -m mathref.grader --file pairs.jsonl    one verdict a line for {"gold": ..., "pred": ...}

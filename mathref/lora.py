@@ -1,6 +1,6 @@
 """LoRA: a frozen model with a small trainable addition to its linear layers, in and out of PEFT's files.
 
-Paper: none, it trains all weights; this is Hu et al., arXiv 2106.09685: W + (alpha / r) B A takes the place
+Paper: none, it names no adapters; this is Hu et al., arXiv 2106.09685: W + (alpha / r) B A takes the place
 of W (out, in), with A (r, in) and B (out, r) to train. A is drawn as PEFT draws it and B is zero, so that the
 first loss is the base's.
 Choices [P]: no dropout, whose random numbers a resumed run would have to repeat. Adapters are merged when a

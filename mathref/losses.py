@@ -1,7 +1,7 @@
 """The training objectives, one function an equation.
 
 Paper: section 4 (L_mle); section 6.2, Eqs. 8 and 9 (L_cls-margin, L_cls-xent); section 8 (L_seq and L_ctr on
-the generator itself, the joint L_mul: the two ideas that sequential fine-tuning replaces).
+the generator itself, the joint L_mul, whose form is [M]: the two ideas that sequential fine-tuning replaces).
 Choices [P]: a loss returns the sum over its rows or targets; the trainer divides once by their number in the
 whole optimiser step, so that splitting a step into micro-batches never changes the gradient. Scores stay in
 log space: log S_cls = logsigmoid(log-odds), never the logarithm of a quotient of probabilities.

@@ -179,7 +179,9 @@ class _Timed:
 
 
 def count_scored(problems: Sequence[SampledProblem]) -> dict[str, int]:
-    """Candidates, how many of them have a score, and how many evaluator calls those took (distinct texts)."""
+    """Candidates, how many of them have a score, and of how many distinct texts: the evaluator's calls, but for
+    texts too long to be read.
+    """
     scored = [{s.text for s in p.samples if s.score is not None} for p in problems]
     return {
         "candidates": sum(len(p.samples) for p in problems),

@@ -1,14 +1,14 @@
 """The stages of training: what each starts from, what it trains on, and how it is validated.
 
-Paper: section 4 (SSFT, and choosing the checkpoint by validation accuracy); section 3 (data); section 6 (SCR:
-the fine-tuned generator is fine-tuned further as evaluator, on its own candidates); section 8 (the joint and
-the contrastive objective, which MTSF replaces; MTSF itself is a sequence of these stages, see train.py).
-Choices [P]: validation accuracy is that of greedy solutions of the first validation problems, the cheap
-stand-in for Pass@1; validation loss is over all of them. An evaluator is validated on the candidates of
-training problems that it is not trained on, and the checkpoint with the lowest loss is kept; its calibration
-temperature is fitted on the same candidates. Pre-training makes the base models that ship in assets/:
-tokenizer and weights from `problems.pretraining_text`, which knows the training side of the built-in problems
-alone.
+Paper: section 4 (SSFT); section 3 (data); section 6 (SCR: the fine-tuned generator is fine-tuned further as
+evaluator, on its own candidates); section 8 (the joint and the contrastive objective, which MTSF replaces;
+MTSF itself is a sequence of these stages, see train.py).
+Choices: the checkpoint is chosen by validation accuracy [M]. What follows is [P]. Validation accuracy is that
+of greedy solutions of the first validation problems, the cheap stand-in for Pass@1; validation loss is over
+all of them. An evaluator is validated on the candidates of training problems that it is not trained on, and
+the checkpoint with the lowest loss is kept; its calibration temperature is fitted on the same candidates.
+Pre-training makes the base models that ship in assets/: tokenizer and weights from
+`problems.pretraining_text`, which knows the training side of the built-in problems alone.
 """
 
 from __future__ import annotations

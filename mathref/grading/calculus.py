@@ -33,7 +33,7 @@ from mathref.grading.lexer import clean
 from mathref.grading.poly import Poly, TooHard, clock, generator, key
 from mathref.grading.syntax import Node, ParseError
 
-LIMIT_S = 1.2  # wall clock of one question, and of all questions of one comparison
+LIMIT_S = 1.2  # wall clock of one question
 RESERVE_S = 0.5  # of the comparison's time, which is left to it after the last question
 MAX_ATTEMPTS = 2  # after so many timeouts a question counts as one without an answer
 MAX_REMEMBERED = 512

@@ -1,8 +1,9 @@
 r"""The words and commands the answer reader knows: tables only.
 
 Paper: section 9 (normalisation before comparison).
-Choices: units and nouns after a number are dropped whatever they are when they stand in \text{}; outside
-\text{} only the abbreviations listed here are units, since `5 m` may well be five times m.
+Choices: a noun after a number is dropped, whatever it is, unless it changes the value or tells answers apart
+(quantities.py). Of abbreviations outside \text{} only those listed here are units, since `5 m` may well be
+five times m.
 """
 
 from __future__ import annotations
