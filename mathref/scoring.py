@@ -179,7 +179,7 @@ class _Timed:
 
 
 def count_scored(problems: Sequence[SampledProblem]) -> dict[str, int]:
-    """Candidates, how many of them have a score, and of how many distinct texts: the evaluator's calls, but for
+    """Candidates, how many have a score, and of how many distinct texts: the evaluator's calls, but for
     texts too long to be read.
     """
     scored = [{s.text for s in p.samples if s.score is not None} for p in problems]
