@@ -725,7 +725,9 @@ def test_a_killed_run_goes_on_without_torch(fake: FakeServer, data: Path) -> Non
     fake.requests.clear()
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
     assert part.read_bytes() == whole.read_bytes()
-    assert fake.by_problem() == {generator_prompt(p["problem"]): 4 for p in PROBLEMS[2:]}
+    # Four each of the rest; a request of the killed run may still have been on its way.
+    asked = fake.by_problem()
+    assert asked.keys() == {generator_prompt(p["problem"]) for p in PROBLEMS[2:]} and min(asked.values()) == 4
 
 
 @pytest.mark.parity
