@@ -203,7 +203,7 @@ def test_curves_and_adaptive_tables() -> None:
     assert [row[0] for row in prefix.rows] == ["1", "2", "4", "5"] and len(prefix.head) == 7
     adaptive = tables.adaptive_table(replay(test.problems, test.clusters))
     assert adaptive.rows[0][:3] == ["all samples", "5.0", "100.0"]
-    assert adaptive.rows[1][4] == "+0.0 (+0.0 to +0.0)"
+    assert adaptive.rows[1][4].startswith("+0.0 (-")  # no difference, but of very few problems
 
 
 def test_cost_is_read_from_beside_the_file(tmp_path: Path) -> None:
