@@ -75,7 +75,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def read_scored(files: list[str], args: argparse.Namespace) -> list[Scored]:
     """Read samples files and work out their metrics."""
     from mathref import report
-    from mathref.data import read_samples_noted
+    from mathref.samples import read_samples_noted
 
     scored = []
     for file in files:

@@ -34,7 +34,7 @@ from mathref.runs import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mathref.data import SampledProblem
+    from mathref.formats import SampledProblem
     from mathref.scoring import Evaluator
 
 DEFAULT_EVALUATOR = "runs/scr"
@@ -180,7 +180,7 @@ def load_evaluator(folder: Path, args: argparse.Namespace, temperature: float) -
 def summarize(out: Path, args: argparse.Namespace) -> None:
     """Say what was scored and at what cost, every rule next to Maj1 and Pass@N, and what comes next."""
     from mathref import report, tables
-    from mathref.data import read_samples
+    from mathref.samples import read_samples
 
     scored = report.score(str(out), *read_samples(out), k=args.k)
     spent = tables.cost(scored)
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"--out {out}: is the samples file itself; name another file")
     from tqdm import tqdm
 
-    from mathref.data import read_samples_noted
+    from mathref.samples import read_samples_noted
     from mathref.scoring import (
         lacking,
         likelihood,

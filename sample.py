@@ -277,7 +277,7 @@ def served_engine(
 
 def report(path: Path, seconds: float, tokens: int, n_new: int) -> None:
     """Say what was written, the quick figures, and what comes next."""
-    from mathref.data import read_samples
+    from mathref.samples import read_samples
 
     samples = [s for problem in read_samples(path)[1] for s in problem.samples]
     right, cut, mute = (

@@ -17,7 +17,6 @@ Most of what the paper leaves open is a flag with a default; --help lists all of
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import time
 from pathlib import Path
@@ -76,6 +75,8 @@ READ_BY: dict[tuple[str, ...], tuple[str, ...]] = {  # stages: flags
     ("joint",): ("alpha_2",),
     ("mtsf",): ("sequence",),
 }  # fmt: skip
+NAMES: dict[str, Any] = {"type": comma_list, "metavar": "A,B,..."}  # what such a flag is given
+OF_SSFT = ("style", "n_validation", "per_problem", "n_greedy", "max_new_tokens", "skip_bad_lines")
 OF_DRAWING = ("n_problems", "n_candidates", "temperature", "top_p")  # what --samples makes needless
 OF_LORA = ("lora_rank", "lora_alpha", "lora_targets")
 # Tokens of a micro-batch: on a CPU its activations should stay in the caches (4096 take a third longer).
@@ -92,33 +93,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="tiny or small (shipped), a folder with a checkpoint, or owner/name[@revision] on the hub "
         f"(default: tiny; runs/ssft for {', '.join(ON_CANDIDATES)})",
     )
-    add(
-        "--sequence",
-        type=comma_list,
-        default=["ssft", "scr", "ssft"],
-        metavar="A,B,...",
-        help=f"stages of mtsf in order, of {', '.join(STEPWISE)}",
-    )
-    add(
-        "--data",
-        nargs="+",
-        default=["builtin"],
-        metavar="FILE",
-        help="builtin, or files and folders of solved problems; samples files: their correct solutions",
-    )
-    add(
-        "--style",
-        choices=["detailed", "brief", "both"],
-        default="detailed",
-        help="solutions of the built-in problems",
-    )
-    names: dict[str, Any] = {"type": comma_list, "metavar": "A,B"}
-    add("--families", **names, help="built-in problems of these families only (an unknown name lists them)")
-    add(
-        "--exclude-families",
-        **names,
-        help="none of these: held out, to evaluate on with sample.py --families",
-    )
+    sequence = f"stages of mtsf in order, of {', '.join(STEPWISE)}"
+    add("--sequence", **NAMES, default=["ssft", "scr", "ssft"], help=sequence)
+    data = "builtin, or files and folders of solved problems; samples files: their correct solutions"
+    add("--data", nargs="+", default=["builtin"], metavar="FILE", help=data)
+    add("--style", choices=["detailed", "brief", "both"], default="detailed", help="of built-in solutions")
+    add("--families", **NAMES, help="built-in problems of these families only (an unknown name lists them)")
+    add("--exclude-families", **NAMES, help="none of these, to evaluate on them: sample.py --families")
     add(
         "--skip-bad-lines", action="store_true", help="leave bad lines of data and samples out, and list them"
     )
@@ -139,6 +120,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _add_loop_flags(parser)
     parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
+    _check(args, parser)
+    if args.model is None:
+        first = args.sequence[0] if args.stage == "mtsf" else args.stage
+        args.model = "runs/ssft" if first in ON_CANDIDATES else "tiny"
+    args.out = args.out or Path("runs") / args.stage
+    return args
+
+
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what a stage would ignore, and values that no stage can use."""
     stages = {"mtsf", *args.sequence} if args.stage == "mtsf" else {args.stage}
     ignored = {
         f"by --stage {args.stage}, it is for {', '.join(readers)}": names
@@ -153,17 +144,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                 raise ValueError(f"--{name.replace('_', '-')} would be ignored {why}: leave it out")
     if args.n_validation is not None and args.n_validation < 1:
         raise ValueError(
-            f"--n-validation is {args.n_validation}, expected at least 1, to choose the best checkpoint on"
+            f"--n-validation is {args.n_validation}, expected at least 1, to choose a checkpoint"
         )
     if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
         raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
     if args.stage == "mtsf" and not args.sequence:
         raise ValueError(f"--sequence is empty, expected stages of {', '.join(STEPWISE)}")
-    if args.model is None:
-        first = args.sequence[0] if args.stage == "mtsf" else args.stage
-        args.model = "runs/ssft" if first in ON_CANDIDATES else "tiny"
-    args.out = args.out or Path("runs") / args.stage
-    return args
 
 
 def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +160,7 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
         "--xent-space",
         choices=["two-way", "vocab"],
         default="two-way",
-        help="p_cls of Eq. 9: two words or all",
+        help="Eq. 9: over the two words or all",
     )
     add(
         "--samples",
@@ -188,12 +174,8 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
     add("--temperature", type=float, default=0.9, help="of these candidates")
     add("--top-p", type=float, default=0.95, help="of these candidates")
     add("--examples-per-problem", type=int, default=10, help="pairs (margin) or candidates (xent) a problem")
-    add(
-        "--balance",
-        choices=["problem", "none"],
-        default="problem",
-        help="xent: half correct, half incorrect candidates where both are there, or a plain draw",
-    )
+    halves = "xent: half correct, half incorrect candidates where both are there, or a plain draw"
+    add("--balance", choices=["problem", "none"], default="problem", help=halves)
     add("--alpha-1", type=float, default=1.0, help="contrastive: weight of L_mle")
     add("--alpha-2", type=float, default=1.0, help="joint: weight of L_mle")
     add("--length-normalised", action="store_true", help="contrastive: mean log-probabilities, not sums")
@@ -203,12 +185,8 @@ def _add_lora_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("LoRA: the model is frozen, and small adapters are trained").add_argument
     add("--lora-rank", type=int, metavar="R", default=0, help="rank of the adapters, 0: train all weights")
     add("--lora-alpha", type=float, metavar="X", help="they count alpha / R times (default: 2 R)")
-    add(
-        "--lora-targets",
-        type=comma_list,
-        metavar="A,B,...",
-        help="layers that get one (default: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)",
-    )
+    targets = "layers that get one (default: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj)"
+    add("--lora-targets", **NAMES, help=targets)
 
 
 def lora_config(args: argparse.Namespace) -> LoRAConfig | None:
@@ -226,25 +204,12 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("the training loop").add_argument
     add("--out", type=Path, help="run folder (default: runs/STAGE)")
     add("--resume", action="store_true", help="continue the run in --out; start it where there is none")
-    add(
-        "--steps",
-        type=_steps,
-        metavar="N[,N...]",
-        help=_by_stage(
-            "steps", f"optimiser steps, for mtsf one number a stage; a later ssft {LATER_SSFT_STEPS}"
-        ),
-    )
-    add(
-        "--batch-size",
-        type=int,
-        help=_by_stage(
-            "batch_size", "examples an optimiser step; scr takes half with --loss margin, of pairs"
-        ),
-    )
+    steps = f"optimiser steps, for mtsf one number a stage; a later ssft {LATER_SSFT_STEPS}"
+    add("--steps", type=_steps, metavar="N[,N...]", help=_by_stage("steps", steps))
+    pairs = "examples an optimiser step; scr takes half with --loss margin, of pairs"
+    add("--batch-size", type=int, help=_by_stage("batch_size", pairs))
     add("--lr", type=float, help=_by_stage("lr", "peak learning rate"))
-    add(
-        "--schedule", choices=["cosine", "constant"], default="cosine", help="learning rate after the warm-up"
-    )
+    add("--schedule", choices=["cosine", "constant"], default="cosine", help="of the rate after the warm-up")
     add("--warmup-steps", type=int, help=_by_stage("warmup_steps", "steps of linear warm-up"))
     add("--weight-decay", type=float, default=0.1, help="AdamW's, on matrices")
     add("--max-grad-norm", type=float, default=1.0, help="gradients are scaled down to this norm")
@@ -255,31 +220,14 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
         f"{CPU_TOKENS} on the CPU, {DEVICE_TOKENS} elsewhere)",
     )
     add("--activation-checkpointing", action="store_true", help="less memory for about a third more time")
-    add(
-        "--parallel",
-        choices=["ddp", "fsdp"],
-        help="under torchrun: the whole model on each process, or a slice of it (default: ddp)",
-    )
-    add(
-        "--eval-every",
-        type=int,
-        help=_by_stage("eval_every", "steps between validations, 0: at the end only"),
-    )
+    split = "under torchrun: the whole model on each process, or a slice of it (default: ddp)"
+    add("--parallel", choices=["ddp", "fsdp"], help=split)
+    add("--eval-every", type=int, help=_by_stage("eval_every", "steps between validations, 0: at the end"))
     add("--n-greedy", type=int, default=200, help="validation problems solved greedily at each validation")
     add("--max-new-tokens", type=int, default=256, help="longest solution that is written")
-    add(
-        "--save-every",
-        type=int,
-        default=100,
-        help="steps between checkpoints for --resume; 0: at the end only",
-    )
+    add("--save-every", type=int, default=100, help="steps between checkpoints for --resume, 0: at the end")
     add("--log-every", type=int, default=10, help="steps between lines of metrics.jsonl")
-    add(
-        "--seed",
-        type=int,
-        default=0,
-        help="of the example order, candidates, their validation and new weights",
-    )
+    add("--seed", type=int, default=0, help="of example order, candidates, their validation and new weights")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="of matrix products")
 
@@ -318,28 +266,20 @@ def plan(args: argparse.Namespace) -> list[argparse.Namespace]:
 
 
 def build(
-    args: argparse.Namespace,
-    generator: Path,
-    config: TrainConfig,
-    device: torch.device,
-    frozen: torch.dtype,
+    args: argparse.Namespace, generator: Path, config: TrainConfig, device: torch.device, frozen: torch.dtype
 ) -> Stage:
     """The stage that `args` ask for, its candidates drawn by `generator` where it needs some.
 
     `frozen` is the type that weights may keep which adapters freeze.
     """
-    from mathref import stages
+    from mathref import pretraining, stages
     from mathref.ablations import Ablation
     from mathref.problems import select_families
 
     if args.stage == "pretrain":
-        return stages.pretrain(
-            str(resolve_model(args.model)) if is_id(args.model) else args.model,
-            config,
-            device=device,
-            judged_share=args.judged_share,
-            more_layers=args.more_layers,
-        )
+        base = str(resolve_model(args.model)) if is_id(args.model) else args.model
+        more = {"judged_share": args.judged_share, "more_layers": args.more_layers}
+        return pretraining.pretrain(base, config, device=device, **more)
     families = select_families(args.families, args.exclude_families)
     samples = candidates(args, generator, device) if args.stage in ON_CANDIDATES else None
     options = stages.EvaluatorConfig(
@@ -357,17 +297,9 @@ def build(
             apart_from=split(args).apart if args.samples else (),
             skip_bad_lines=args.skip_bad_lines,
         )
-    data = {
-        "style": args.style,
-        "device": device,
-        "n_validation": args.n_validation,
-        "per_problem": args.per_problem,
-        "families": families,
-        "skip_bad_lines": args.skip_bad_lines,
-        "ablation": Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed),
-        "n_greedy": args.n_greedy,
-        "max_new_tokens": args.max_new_tokens,
-    }
+    data: dict[str, Any] = {name: getattr(args, name) for name in OF_SSFT}
+    data |= {"device": device, "families": families}
+    data["ablation"] = Ablation(args.merge_steps, args.drop_steps, args.corrupt_steps, seed=args.seed)
     if args.stage == "ssft":
         return stages.ssft(model, args.data, config, **data)
     mixed = stages.joint if args.stage == "joint" else stages.contrastive
@@ -391,21 +323,11 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     """The file of --samples, or one that `generator` fills now or has filled before."""
     if args.samples:
         return args.samples
-    from mathref.candidates import draw_candidates
+    from mathref.candidates import draw_candidates, problems_to_draw
     from mathref.decoding import SampleConfig
-    from mathref.formats import normalized
-    from mathref.stages import with_room
-    from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_config
 
-    data = split(args)
-    apart = set(map(normalized, data.apart))
-    distinct = {normalized(p.problem): p for p in data.train if normalized(p.problem) not in apart}
-    max_seq_len = load_config(generator).max_seq_len
-    solvable = with_room(load_tokenizer(generator), list(distinct.values()), max_seq_len)
-    if n_full := len(distinct) - len(solvable):
-        print(f"{n_full} problems get no candidates: they fill the context of {max_seq_len} tokens alone")
-    chosen = random.Random(args.seed).sample(solvable, min(args.n_problems, len(solvable)))
+    chosen, notes = problems_to_draw(generator, split(args), args.n_problems, args.seed)
+    print(*notes, sep="\n", end="\n" * bool(notes))
     config = SampleConfig(
         n=args.n_candidates,
         temperature=args.temperature,
@@ -504,32 +426,6 @@ def run_in_turn(planned: list[argparse.Namespace], adapters: LoRAConfig | None) 
             generator = own.out
 
 
-def main(argv: list[str] | None = None) -> int:
-    args = parse_args(argv)
-    started = time.perf_counter()
-    processes.start(args.device)
-    if args.parallel and not processes.are_launched():
-        raise ValueError(
-            f"--parallel {args.parallel}: this is one process alone; start N of them with "
-            f"{on_several_processes('train.py')} ..."
-        )
-    args.model = processes.on_first(pinned, args.model)
-    planned, adapters = plan(args), lora_config(args)
-    check_memory(args, adapters)
-    if args.stage == "mtsf":
-        settings = settings_of(args, "out", "resume", "parallel", "skip_bad_lines")
-        with open_run(args.out, settings, resume=args.resume):
-            run_in_turn(planned, adapters)
-            processes.on_first(publish, planned[-1].out, args.out)
-    else:
-        run_in_turn(planned, adapters)
-    last = planned[-1]
-    spent = f"{time.perf_counter() - started:.0f} s{peak_memory(args.device)}"
-    print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
-    print(f"next: {following(last.stage)} {args.out}")
-    return 0
-
-
 def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     """Refuse a model that cannot be trained here before an hour is spent on its candidates."""
     from mathref import lora, memory
@@ -558,16 +454,6 @@ def report(args: argparse.Namespace, progress: Progress) -> None:
     print(f"best checkpoint: step {progress.best_step} of {progress.step}, {shown}")
 
 
-def peak_memory(device: str) -> str:
-    """What a run on a GPU took, such as ", 12.3 GB of device memory at most"; nothing for another device."""
-    import torch
-
-    if pick_device(device).type != "cuda":
-        return ""
-    peak = torch.cuda.max_memory_allocated(pick_device(device)) / 1e9
-    return f", {peak:.1f} GB of device memory at most"
-
-
 def following(stage: str) -> str:
     """The command that usually comes next; the run folder is its last word."""
     if stage == "pretrain":
@@ -575,6 +461,34 @@ def following(stage: str) -> str:
     if stage == "scr":
         return f"{spelled('rerank.py')} --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
     return f"{spelled('sample.py')} --model"
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    from mathref import memory
+
+    started = time.perf_counter()
+    processes.start(args.device)
+    if args.parallel and not processes.are_launched():
+        raise ValueError(
+            f"--parallel {args.parallel}: this is one process alone; start N of them with "
+            f"{on_several_processes('train.py')} ..."
+        )
+    args.model = processes.on_first(pinned, args.model)
+    planned, adapters = plan(args), lora_config(args)
+    check_memory(args, adapters)
+    if args.stage == "mtsf":
+        settings = settings_of(args, "out", "resume", "parallel", "skip_bad_lines")
+        with open_run(args.out, settings, resume=args.resume):
+            run_in_turn(planned, adapters)
+            processes.on_first(publish, planned[-1].out, args.out)
+    else:
+        run_in_turn(planned, adapters)
+    last = planned[-1]
+    spent = f"{time.perf_counter() - started:.0f} s{memory.peak(pick_device(args.device))}"
+    print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
+    print(f"next: {following(last.stage)} {args.out}")
+    return 0
 
 
 if __name__ == "__main__":

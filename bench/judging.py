@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a c
 from mathref.batches import Example  # noqa: E402
 from mathref.calibration import auc_interval, pairwise_accuracy  # noqa: E402
 from mathref.candidates import Classes, classes  # noqa: E402
-from mathref.data import read_samples  # noqa: E402
 from mathref.evaluator import log_odds, verdict_words, word_logprobs  # noqa: E402
 from mathref.metrics import Interval, mean_interval  # noqa: E402
 from mathref.model import Transformer  # noqa: E402
@@ -39,6 +38,7 @@ from mathref.objectives import solution_logprobs  # noqa: E402
 from mathref.problems import judged_line, judged_solution, stream  # noqa: E402
 from mathref.prompts import completion, evaluator_problem, generator_prompt  # noqa: E402
 from mathref.runs import resolve_model, run_command  # noqa: E402
+from mathref.samples import read_samples  # noqa: E402
 from mathref.stages import score_classes  # noqa: E402
 from mathref.tokenizer import Tokenizer, load_tokenizer  # noqa: E402
 from mathref.weights import load_model  # noqa: E402

@@ -53,7 +53,8 @@ def candidates_of(
 
     With `length` every candidate is repeated and cut to that many characters.
     """
-    from mathref.data import load_problems, read_samples
+    from mathref.data import load_problems
+    from mathref.samples import read_samples
 
     if sampled:
         found = read_samples(data)[1][:problems]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mathref.data import SampledProblem
+from mathref.formats import SampledProblem
 from mathref.rerank import Cluster
 
 THRESHOLDS = (0.8, 0.9, 0.95, 0.99, 0.999)

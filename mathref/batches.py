@@ -21,6 +21,7 @@ from mathref.prefix_tree import PrefixTree, prefix_tree
 from mathref.prompts import completion, generator_prompt
 
 if TYPE_CHECKING:
+    from mathref.formats import Problem
     from mathref.tokenizer import Tokenizer
 
 LEAST_SHARED = 16  # tokens: below that, attention with a mask costs more than computing them again
@@ -55,6 +56,12 @@ def drop_too_long(examples: list[Example], max_seq_len: int) -> tuple[list[Examp
     """Keep the examples that fit the model's context; return them and the number left out."""
     kept = [e for e in examples if len(e.ids) <= max_seq_len]
     return kept, len(examples) - len(kept)
+
+
+def with_room(tokenizer: Tokenizer, problems: Sequence[Problem], max_seq_len: int) -> list[Problem]:
+    """The problems whose prompt leaves room for a solution in the context."""
+    n_start = tokenizer.bos_id is not None
+    return [p for p in problems if n_start + len(tokenizer.encode(generator_prompt(p.problem))) < max_seq_len]
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mathref.data import SampledProblem
+from mathref.formats import SampledProblem
 from mathref.metrics import Interval, mean_interval
 
 BINS = 10

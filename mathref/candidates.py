@@ -10,8 +10,8 @@ what is not judged by its mathematics teaches the evaluator nothing but format, 
 answer and those cut off by the length limit are left out (they are wrong by form alone), and reference
 solutions, whose style would give the label away, never come in. `parity` measures what is left.
 
-Files grow problem by problem (data.SamplesFile): a killed run goes on with the next problem, and its file is
-then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems. Who
+Files grow problem by problem (samples.SamplesFile): a killed run goes on with the next problem, and its file
+is then byte for byte that of an undisturbed one, since batches are cut from the whole list of problems. Who
 draws is another matter: the sampler here or a server, and the latter works without torch.
 """
 
@@ -31,12 +31,14 @@ from tqdm import tqdm
 
 from mathref import __version__, processes
 from mathref.calibration import auc
-from mathref.data import Problem, Sample, SampledProblem, SamplesFile
+from mathref.data import Problem, TrainingData
 from mathref.decoding import SampleConfig, Written
 from mathref.files import digest_text
+from mathref.formats import Sample, SampledProblem, normalized
 from mathref.grader import extract_answer, is_equivalent
 from mathref.parts import my_share, open_shared
 from mathref.prompts import generator_prompt
+from mathref.samples import SamplesFile
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +101,26 @@ def write_samples(file: SamplesFile, problems: Sequence[Problem], batches: Itera
                 bar.set_postfix_str(f"{tokens / (time.perf_counter() - start):,.0f} tokens/s", refresh=False)
             bar.update(len(batch))
     return processes.total(tokens)
+
+
+def problems_to_draw(
+    generator: Path, data: TrainingData, n: int, seed: int
+) -> tuple[list[Problem], list[str]]:
+    """A seeded draw of `n` distinct training problems, none of `data.apart`, that `generator` has room for.
+
+    The lines say how many it has no room for.
+    """
+    from mathref.batches import with_room  # late, as below: a server's candidates need no torch
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_config
+
+    apart = set(map(normalized, data.apart))
+    distinct = {normalized(p.problem): p for p in data.train if normalized(p.problem) not in apart}
+    max_seq_len = load_config(generator).max_seq_len
+    solvable = with_room(load_tokenizer(generator), list(distinct.values()), max_seq_len)
+    full = len(distinct) - len(solvable)
+    notes = [f"{full} problems get no candidates: they fill the context of {max_seq_len} tokens alone"]
+    return random.Random(seed).sample(solvable, min(n, len(solvable))), notes if full else []
 
 
 def draw_candidates(

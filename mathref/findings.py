@@ -23,11 +23,11 @@ from typing import Any, Literal
 import numpy as np
 
 from mathref import plots, report, tables
-from mathref.data import read_samples
 from mathref.files import atomic_write, read_jsonl
 from mathref.metrics import PairedDifference, mean_interval, paired_bootstrap
 from mathref.report import Scored, System, Table
 from mathref.rerank import LIKELIHOOD
+from mathref.samples import read_samples
 from mathref.selection import first_samples, scored_share, selected_right
 from mathref.study import LOG, LOSSES, SIZES, finished
 

@@ -195,3 +195,10 @@ def check(need: Need, device: torch.device) -> str | None:
     if need.least > free:
         raise MemoryError(f"{need.parts}, but {device} has {_shown(free)} free; {advice}")
     return f"memory: {need.parts}; {device} has {_shown(free)} free; if it runs out, {advice}"
+
+
+def peak(device: torch.device) -> str:
+    """What a run on a GPU took, such as ", 12.3 GB of device memory at most"; nothing for another device."""
+    if device.type != "cuda":
+        return ""
+    return f", {torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB of device memory at most"

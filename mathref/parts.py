@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mathref import processes
-from mathref.data import OTHER_OUT, SampledProblem, SamplesFile, lock_of, read_samples, write_samples
+from mathref.formats import SampledProblem
+from mathref.samples import OTHER_OUT, SamplesFile, lock_of, read_samples, write_samples
 
 Item = TypeVar("Item")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mathref.data import Sample, SampledProblem
+from mathref.formats import Sample, SampledProblem
 from mathref.metrics import (
     McNemar,
     PairedDifference,

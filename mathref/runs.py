@@ -72,6 +72,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         said = action.default is None or "(default" in (action.help or "")
+        if isinstance(action.default, list) and not said:  # as it would be typed
+            return f"{action.help} (default: {(' ' if action.nargs else ',').join(action.default)})"
         return action.help if said else super()._get_help_string(action)
 
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from mathref import processes
-from mathref.data import SampledProblem, lock_of, read_samples, write_samples
 from mathref.files import digest_text, read_json, write_json
+from mathref.formats import SampledProblem
 from mathref.parts import my_share, open_shared, take_up
 from mathref.rerank import LIKELIHOOD, Strategy, cluster, needed, pair_cache
+from mathref.samples import lock_of, read_samples, write_samples
 
 Evaluator: TypeAlias = Callable[[str, Sequence[str]], list[float]]  # problem, N solutions -> N scores
 SAVE_COST_S = 10.0  # seconds of evaluation that a kill may leave out of the cost file

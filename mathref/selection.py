@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mathref.data import SampledProblem
+from mathref.formats import SampledProblem
 from mathref.rerank import (
     DEFAULT_K,
     STRATEGIES,

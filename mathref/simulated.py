@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from mathref.data import SampledProblem
+from mathref.formats import SampledProblem
 from mathref.rerank import DEFAULT_K, Strategy
 from mathref.selection import Clusters, selected_right
 

@@ -7,13 +7,10 @@ Choices: the checkpoint is chosen by validation accuracy [M]. What follows is [P
 of greedy solutions of the first validation problems, the cheap stand-in for Pass@1; validation loss is over
 all of them. An evaluator is validated on the candidates of training problems that it is not trained on, and
 the checkpoint with the lowest loss is kept; its calibration temperature is fitted on the same candidates.
-Pre-training makes the base models that ship in assets/: tokenizer and weights from
-`problems.pretraining_text`, which knows the training side of the built-in problems alone.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from collections.abc import Callable, Collection, Sequence
@@ -28,12 +25,12 @@ from mathref import batches, calibration, candidates, distributed, evaluator, tr
 from mathref.ablations import Ablation
 from mathref.batches import Example
 from mathref.candidates import Classes
-from mathref.data import Problem, read_samples_noted, remove_held_out, training_data
+from mathref.data import Problem, remove_held_out, training_data
 from mathref.files import digest_text, write_json
 from mathref.formats import normalized
 from mathref.grader import grade
 from mathref.lora import n_weights
-from mathref.model import ModelConfig, Transformer, with_more_layers
+from mathref.model import Transformer
 from mathref.objectives import (
     Contrast,
     ContrastiveObjective,
@@ -44,22 +41,14 @@ from mathref.objectives import (
     Pair,
     XentObjective,
 )
-from mathref.problems import generate, pretraining_text
-from mathref.prompts import completion, generator_prompt
+from mathref.prompts import generator_prompt
 from mathref.sampler import sample
-from mathref.tokenizer import Tokenizer, check_fits, load_tokenizer, train_sentencepiece
+from mathref.samples import read_samples_noted
+from mathref.tokenizer import Tokenizer, check_fits, load_tokenizer
 from mathref.trainer import Objective, SolutionLikelihood, TrainConfig
 from mathref.weights import load_model, type_to_load
 
-# The paper's two sizes, PaLM 2-S* and PaLM 2-L, as far as a laptop goes.
-VOCAB_SIZE = 768  # 256 of them are bytes: any text can be encoded
-SHAPES: dict[str, dict[str, int]] = {
-    "tiny": {"n_layer": 4, "n_head": 4, "n_kv_head": 2, "head_dim": 32, "n_embd": 128, "n_inner": 352},
-    "small": {"n_layer": 4, "n_head": 6, "n_kv_head": 2, "head_dim": 32, "n_embd": 192, "n_inner": 512},
-}
-CONTEXT = 1024  # tokens; room for a few-shot prompt and the longest solution
 CALIBRATION = "calibration.json"  # in an evaluator's run folder: the temperature of its scores
-TOKENIZER_DOCUMENTS = 12000  # pages that the tokenizer is trained on
 
 
 @dataclass
@@ -75,80 +64,6 @@ class Stage:
     digest: str  # of the training texts: a resumed run must see the same
     finish: Callable[[Path], str] | None = None  # called with the run folder at the end; a line for the user
     apart: Sequence[str] = ()  # problems of which no candidate may be trained on with this generator
-
-
-def pretrain(
-    model: str,
-    config: TrainConfig,
-    *,
-    device: torch.device,
-    judged_share: float = 0.0,
-    more_layers: int = 0,
-    n_validation: int = 200,
-) -> Stage:
-    """A new model of one of SHAPES, or the checkpoint in a folder, on `config.steps * config.batch_size`
-    documents, each seen once.
-
-    A checkpoint that goes on should be given another seed than it had, or it sees the same documents again.
-    `judged_share` of the documents say what is correct and what is not (`problems.pretraining_text`).
-    `more_layers` are put on top of it, and change nothing until they are trained.
-    Raises ValueError for what is neither a shape nor a checkpoint folder.
-    """
-    if model in SHAPES:
-        if more_layers:
-            raise ValueError(
-                f"--more-layers {more_layers}: they go on top of a checkpoint, and {model} is a new model"
-            )
-        tokenizer: Tokenizer = train_sentencepiece(tokenizer_text(config.seed), VOCAB_SIZE)
-        torch.manual_seed(config.seed)
-        network = Transformer(ModelConfig(vocab_size=VOCAB_SIZE, max_seq_len=CONTEXT, **SHAPES[model]))
-        origin = f"a new {model} model"
-    elif (Path(model) / "config.json").exists():
-        tokenizer, network = load_tokenizer(Path(model)), load_model(model, dtype=torch.float32)
-        origin = f"the checkpoint {model}, trained further"
-        if more_layers:
-            torch.manual_seed(config.seed)
-            network, origin = (
-                with_more_layers(network, more_layers),
-                f"{origin} with {more_layers} more layers",
-            )
-    else:
-        raise ValueError(
-            f"--model {model}: pre-training starts a new model ({' or '.join(SHAPES)}) or goes on from a "
-            "checkpoint folder"
-        )
-    network = network.to(distributed.loading_device(device, config.parallel))
-    n_train = config.steps * config.batch_size
-    texts = itertools.islice(pretraining_text(config.seed, judged_share=judged_share), n_train + n_validation)
-    documents = [batches.encode_document(tokenizer, document) for document in texts]
-    held_back, documents = documents[:n_validation], documents[n_validation:]
-    objective = SolutionLikelihood()
-    n_tokens = sum(len(d.ids) for d in documents)
-    notes = [
-        f"{origin}, {n_weights(network)[0]:,} parameters",
-        f"{n_train:,} documents, {n_tokens:,} tokens of built-in text, none from validation or test problems",
-    ]
-    return Stage(
-        model=network,
-        tokenizer=tokenizer,
-        items=documents,
-        objective=objective,
-        validate=lambda m: {"val/loss": trainer.mean_loss(m, held_back, objective, config)},
-        notes=notes,
-        digest=digest_text(
-            f"pretraining text, seed {config.seed}, {n_train} documents, {n_tokens} tokens, "
-            f"judged {judged_share}"
-        ),
-    )
-
-
-def tokenizer_text(seed: int) -> list[str]:
-    """Lines for the tokenizer: pre-training text and training problems in both styles."""
-    documents = list(itertools.islice(pretraining_text(seed), TOKENIZER_DOCUMENTS))
-    for problem in generate("train", 3000):
-        for solution in (problem.brief, problem.detailed):
-            documents.append(generator_prompt(problem.problem) + completion(solution))
-    return [line for document in documents for line in document.split("\n") if line]
 
 
 class Start(NamedTuple):
@@ -226,7 +141,7 @@ def ssft(
             f"{len(train)} training and {len(held_back)} validation examples fit the context of "
             f"{model.config.max_seq_len} tokens, expected at least one of each"
         )
-    solvable = with_room(tokenizer, data.validation, model.config.max_seq_len)
+    solvable = batches.with_room(tokenizer, data.validation, model.config.max_seq_len)
     if len(solvable) < len(data.validation):
         n_full = len(data.validation) - len(solvable)
         notes.append(f"{n_full} validation problems are not solved: they fill the context by themselves")
@@ -249,12 +164,6 @@ def ssft(
 def encode_problems(tokenizer: Tokenizer, problems: list[Problem]) -> list[Example]:
     """Training examples of solved problems; those without a solution are passed over."""
     return [batches.encode_example(tokenizer, p.problem, p.solution) for p in problems if p.solution]
-
-
-def with_room(tokenizer: Tokenizer, problems: Sequence[Problem], max_seq_len: int) -> list[Problem]:
-    """The problems whose prompt leaves room for a solution in the context."""
-    n_start = tokenizer.bos_id is not None
-    return [p for p in problems if n_start + len(tokenizer.encode(generator_prompt(p.problem))) < max_seq_len]
 
 
 def greedy_accuracy(

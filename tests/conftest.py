@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mathref.stages import Stage
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,10 +20,29 @@ def ctrl_c_counts() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Path]:
+    """A pre-training stage of the smallest size, and its untrained model saved as a checkpoint."""
+    import torch  # not above: the grader's tests run without it
+
+    from mathref import pretraining
+    from mathref.trainer import TrainConfig
+    from mathref.weights import save_model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining, "TOKENIZER_DOCUMENTS", 300)  # enough for the tests, and quick
+        config = TrainConfig(steps=2, batch_size=3)
+        stage = pretraining.pretrain("tiny", config, device=torch.device("cpu"), n_validation=4)
+    folder = tmp_path_factory.mktemp("base")
+    save_model(stage.model, folder)
+    stage.tokenizer.save(folder)
+    return stage, folder
+
+
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
     """torch fills memory that nothing was written to with NaN, so that a result that reads it shows it."""
-    import torch  # not above: the grader's tests run without it
+    import torch
 
     torch.use_deterministic_algorithms(True)
     assert torch.utils.deterministic.fill_uninitialized_memory

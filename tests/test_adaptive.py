@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathref.adaptive import posterior_lead, replay, stop
-from mathref.data import Sample, SampledProblem
+from mathref.formats import Sample, SampledProblem
 from mathref.rerank import cluster, select
 
 votes = st.lists(st.sampled_from([None, "a", "b", "c", "d"]), min_size=1, max_size=24)

@@ -16,9 +16,10 @@ import torch
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from mathref import choosing, evaluator
-from mathref.data import Sample, SampledProblem, write_samples
+from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
 from mathref.prompts import completion, evaluator_problem, generator_prompt
+from mathref.samples import write_samples
 from mathref.tokenizer import load_tokenizer
 from mathref.weights import load_model, save_model
 

@@ -23,7 +23,7 @@ from mathref.calibration import (
     reliability,
     smoothed,
 )
-from mathref.data import Sample, SampledProblem
+from mathref.formats import Sample, SampledProblem
 
 scored = st.lists(
     st.tuples(st.sampled_from([0.1, 0.2, 0.5, 0.7, 0.9]), st.booleans()), min_size=1, max_size=30

@@ -17,11 +17,13 @@ from mathref.candidates import (
     parity,
 )
 from mathref.choosing import SampleConfig
-from mathref.data import Problem, Sample, SampledProblem, read_samples
+from mathref.data import Problem
+from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
 from mathref.problems import generate
 from mathref.runs import ASSETS
 from mathref.sampler import Completion
+from mathref.samples import read_samples
 from mathref.tokenizer import load_tokenizer
 from mathref.weights import save_model
 

@@ -26,12 +26,13 @@ import sample
 from mathref import lora, processes
 from mathref.batches import my_batches
 from mathref.checkpoint import CHECKPOINT, METRICS
-from mathref.data import SampledProblem, SamplesFile, read_samples
+from mathref.formats import SampledProblem
 from mathref.memory import of_training
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import Contrast, ContrastiveObjective
 from mathref.parts import open_shared
 from mathref.runs import run_command
+from mathref.samples import SamplesFile, read_samples
 from mathref.trainer import SolutionLikelihood, TrainConfig, mean_loss, train
 from mathref.weights import load_model, save_model, without_weights
 

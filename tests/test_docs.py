@@ -1,9 +1,15 @@
 """README and docs are true of the code: file map, equation map, commands and figures' places."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+
+import rerank
+import sample
+import train
+from mathref.fetch import DATASETS
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,3 +72,35 @@ def test_flags_in_documents_exist():
                 ).stdout
             for flag in re.findall(r"(?<!\S)(--[a-z][a-z-]*)", rest):
                 assert flag in helps[script], f"{script} {flag}"
+
+
+def written(script: str, arguments: list[str]) -> list[Path]:
+    """What a command of the README writes where it has no --out."""
+    if script == "train.py":
+        return [train.parse_args(arguments).out]
+    if script == "sample.py":
+        args = sample.parse_args(arguments)
+        return [sample.default_out(args, Path(args.model or sample.DEFAULT_MODEL).name)]
+    if script == "rerank.py":
+        return [rerank.default_out(rerank.parse_args(arguments))]
+    if arguments[:1] == ["fetch"]:
+        return [Path("data") / remote.name for remote in DATASETS[arguments[1]].files]
+    return []
+
+
+def test_every_file_that_a_readme_command_reads_is_written_by_one_before_it():
+    """The real-data commands once ended in a file name that sample.py does not write."""
+    commands = README.replace("\\\n", " ")
+    there: set[Path] = set()
+    read: set[Path] = set()
+    for line in re.findall(r"(?:^ +|/)python ((?:\w+\.py|-m mathref\.data)(?: .*)?)$", commands, flags=re.M):
+        script, *arguments = shlex.split(line.removeprefix("-m "), comments=True)
+        inputs = [Path(word) for word in arguments if re.match(r"(samples|data|runs)/", word)]
+        if "--out" in arguments:
+            inputs.remove(Path(arguments[arguments.index("--out") + 1]))
+        assert set(inputs) <= there, (
+            f"{line}: {sorted(map(str, set(inputs) - there))} is written by no command before"
+        )
+        read |= set(inputs)
+        there |= set(written(script, arguments))
+    assert len(read) >= 8

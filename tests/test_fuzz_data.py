@@ -32,8 +32,9 @@ import rerank  # noqa: E402
 import sample  # noqa: E402
 import train  # noqa: E402
 from mathref import data, files, report  # noqa: E402
-from mathref.data import load_problems, read_samples  # noqa: E402
+from mathref.data import load_problems  # noqa: E402
 from mathref.runs import run_command  # noqa: E402
+from mathref.samples import read_samples  # noqa: E402
 
 Records = list[dict[str, Any]]
 

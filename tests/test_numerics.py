@@ -12,13 +12,14 @@ import evaluate
 from mathref import evaluator, stages
 from mathref.batches import Example
 from mathref.checkpoint import CHECKPOINT
-from mathref.data import Sample, SampledProblem, write_samples
+from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import Contrast, ContrastiveObjective
 from mathref.problems import generate
 from mathref.prompts import generator_prompt
 from mathref.runs import ASSETS, run_command
 from mathref.sampler import sample
+from mathref.samples import write_samples
 from mathref.stages import ssft
 from mathref.tokenizer import load_tokenizer
 from mathref.trainer import SolutionLikelihood, TrainConfig, make_optimizer, optimise_step, train

@@ -15,10 +15,10 @@ import torch
 
 import evaluate
 import rerank
-from mathref.data import read_samples
 from mathref.evaluator import SCORES, log_odds, score
 from mathref.model import ModelConfig, Transformer
 from mathref.runs import run_command
+from mathref.samples import read_samples
 from mathref.tokenizer import load_tokenizer, train_sentencepiece
 from mathref.weights import load_model, save_model
 

@@ -1,5 +1,6 @@
 """Run folders and the end of a command: what a user causes is one line and status 2."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -9,7 +10,15 @@ import pytest
 import torch
 
 from mathref.files import read_json
-from mathref.runs import open_run, pick_device, pick_dtype, resolve_model, run_command
+from mathref.runs import (
+    HelpFormatter,
+    comma_list,
+    open_run,
+    pick_device,
+    pick_dtype,
+    resolve_model,
+    run_command,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,3 +135,12 @@ def test_a_kill_before_run_json_was_whole_blocks_nothing(tmp_path):
     (other / "notes.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty"), open_run(other, {"seed": 0}, resume=True):
         pass
+
+
+def test_help_shows_a_list_as_it_would_be_typed():
+    """It was Python's own spelling, ['ssft', 'scr', 'ssft'], which the flag does not take."""
+    parser = argparse.ArgumentParser(formatter_class=HelpFormatter)
+    parser.add_argument("--sequence", type=comma_list, default=["a", "b"], help="stages")
+    parser.add_argument("--data", nargs="+", default=["a", "b"], help="files")
+    shown = " ".join(parser.format_help().split())
+    assert "stages (default: a,b)" in shown and "files (default: a b)" in shown

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import sample
-from mathref.data import read_samples
 from mathref.grader import grade
 from mathref.model import ModelConfig, Transformer
 from mathref.runs import run_command
+from mathref.samples import read_samples
 from mathref.tokenizer import train_sentencepiece
 from mathref.weights import save_model
 

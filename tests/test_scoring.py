@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mathref.data import Sample, SampledProblem, SamplesFile, read_samples
+from mathref.formats import Sample, SampledProblem
 from mathref.rerank import LIKELIHOOD, STRATEGIES
+from mathref.samples import SamplesFile, read_samples
 from mathref.scoring import (
     cost_file,
     likelihood,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mathref import report, tables
 from mathref.adaptive import replay
-from mathref.data import Sample, SampledProblem
+from mathref.formats import Sample, SampledProblem
 from mathref.metrics import wilson_interval
 from mathref.rerank import STRATEGIES, cluster, select
 from mathref.selection import (

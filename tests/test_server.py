@@ -24,11 +24,12 @@ import evaluate
 import rerank
 import sample
 from mathref import server
-from mathref.data import load_problems, read_samples
+from mathref.data import load_problems
 from mathref.decoding import before_stop
 from mathref.grader import grade
 from mathref.prompts import STOP, few_shot_prompt, generator_prompt
 from mathref.runs import run_command
+from mathref.samples import read_samples
 from mathref.server import base_url, read_completions, retry_after
 
 ROOT = Path(sample.__file__).parent

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mathref.calibration import pairwise_accuracy, scored_arrays
-from mathref.data import Sample, SampledProblem
+from mathref.formats import Sample, SampledProblem
 from mathref.selection import clusters_of
 from mathref.simulated import RULES, simulate, with_scores
 

@@ -11,68 +11,21 @@ import torch
 from mathref import calibration, evaluator, stages, trainer
 from mathref.batches import step_items
 from mathref.checkpoint import METRICS
-from mathref.data import Problem, Sample, SampledProblem, write_samples
+from mathref.data import Problem
+from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import Labelled, Pair
 from mathref.problems import generate
 from mathref.prompts import completion, evaluator_prompt, generator_prompt
 from mathref.runs import ASSETS
+from mathref.samples import write_samples
 from mathref.stages import EvaluatorConfig
 from mathref.tokenizer import load_tokenizer
 from mathref.trainer import TrainConfig
-from mathref.weights import load_model, save_model
+from mathref.weights import save_model
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=2, batch_size=3)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """A pre-training stage of the smallest size, and its untrained model saved as a checkpoint."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "TOKENIZER_DOCUMENTS", 300)  # enough for the tests, and quick
-        stage = stages.pretrain("tiny", CONFIG, device=CPU, n_validation=4)
-    folder = tmp_path_factory.mktemp("base")
-    save_model(stage.model, folder)
-    stage.tokenizer.save(folder)
-    return stage, folder
-
-
-def test_pretraining_sees_each_document_once_and_validates_on_others(base):
-    stage, _ = base
-    assert len(stage.items) == CONFIG.steps * CONFIG.batch_size
-    assert set(stage.validate(stage.model)) == {"val/loss"}
-    assert all(item.n_prompt == 1 for item in stage.items)
-
-
-def test_pretraining_repeats_with_its_seed(base, monkeypatch):
-    monkeypatch.setattr(stages, "TOKENIZER_DOCUMENTS", 300)
-    again = stages.pretrain("tiny", CONFIG, device=CPU, n_validation=4)
-    assert again.digest == base[0].digest and again.items == base[0].items
-    for a, b in zip(again.model.parameters(), base[0].model.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_unknown_shape_is_refused():
-    with pytest.raises(ValueError, match="tiny or small"):
-        stages.pretrain("huge", CONFIG, device=CPU)
-
-
-def test_more_layers_change_nothing_until_they_are_trained(base):
-    _, folder = base
-    before = load_model(folder, dtype=torch.float32)
-    stage = stages.pretrain(str(folder), CONFIG, device=CPU, more_layers=2, n_validation=4)
-    tokens = torch.tensor([stage.items[0].ids[:60]])
-    assert stage.model.config.n_layer == before.config.n_layer + 2
-    assert torch.equal(stage.model(tokens), before(tokens))
-    stage.objective.loss(stage.model, stage.items).backward()
-    gradients = [p.grad for p in stage.model.blocks[-1].parameters() if p.grad is not None]
-    assert any(gradient.abs().max() > 0 for gradient in gradients)  # zero outputs, yet they learn
-
-
-def test_a_new_model_has_the_layers_of_its_shape():
-    with pytest.raises(ValueError, match="on top of a checkpoint"):
-        stages.pretrain("tiny", CONFIG, device=CPU, more_layers=1)
 
 
 def test_ssft_targets_are_the_solutions(base):

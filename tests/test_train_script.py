@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import train
-from mathref.data import Sample, SampledProblem, write_samples
+from mathref.formats import Sample, SampledProblem
 from mathref.problems import generate
 from mathref.runs import publish, run_command
+from mathref.samples import write_samples
 from mathref.weights import load_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -234,7 +235,8 @@ def test_candidates_are_drawn_once_and_trained_on(tmp_path, capsys):
 
 def test_no_candidate_is_one_of_a_validation_problem(tmp_path):
     """With --n-validation beyond the default, candidates were drawn for problems that ssft validates on."""
-    from mathref.data import read_samples, training_data
+    from mathref.data import training_data
+    from mathref.samples import read_samples
 
     solved(tmp_path)
     data = str(tmp_path / "data.jsonl")
@@ -273,7 +275,7 @@ def test_given_candidates_are_kept_apart(tmp_path, capsys, flags, n_left_out):
 
 def test_a_problem_without_room_gets_no_candidates(tmp_path, capsys):
     """It ended the stage, and of a sequence all that came before was for nothing: ssft leaves it out."""
-    from mathref.data import read_samples
+    from mathref.samples import read_samples
 
     solved(tmp_path)
     long = {"problem": "What is 1+1? " * 400, "answer": "2", "solution": "So \\boxed{2}."}
