@@ -19,10 +19,10 @@ import torch
 from mathref import processes
 from mathref.prefix_tree import PrefixTree, prefix_tree
 from mathref.prompts import completion, generator_prompt
+from mathref.tokenizer import Tokenizer, encode_continuation
 
 if TYPE_CHECKING:
     from mathref.formats import Problem
-    from mathref.tokenizer import Tokenizer
 
 LEAST_SHARED = 16  # tokens: below that, attention with a mask costs more than computing them again
 Item = TypeVar("Item")
@@ -43,7 +43,9 @@ def encode_example(tokenizer: Tokenizer, problem: str, solution: str) -> Example
     """
     start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
     prompt = start + tokenizer.encode(generator_prompt(problem))
-    return Example(prompt + tokenizer.encode(completion(solution)) + [tokenizer.eos_ids[0]], len(prompt))
+    return Example(
+        prompt + encode_continuation(tokenizer, completion(solution)) + [tokenizer.eos_ids[0]], len(prompt)
+    )
 
 
 def encode_document(tokenizer: Tokenizer, text: str) -> Example:

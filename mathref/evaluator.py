@@ -25,7 +25,7 @@ from mathref.calibration import UNREAD
 from mathref.model import Transformer
 from mathref.prefix_tree import prefix_tree, shared_starts
 from mathref.prompts import VERDICTS, evaluator_candidate, evaluator_problem
-from mathref.tokenizer import Tokenizer, check_fits
+from mathref.tokenizer import Tokenizer, check_fits, encode_continuation
 
 Ids = tuple[int, ...]
 SCORES = (UNREAD, 1 - 2**-53)  # scores stay off 0 and 1; log-odds / temperature beyond -690 and 36.7 tie
@@ -50,7 +50,7 @@ def verdict_words(tokenizer: Tokenizer) -> Words:
 
     Raises ValueError where one word's ids begin the other's: then no probability is the word's alone.
     """
-    words = Words(*(tuple(tokenizer.encode(word)) for word in VERDICTS))
+    words = Words(*(tuple(encode_continuation(tokenizer, word)) for word in VERDICTS))
     shorter = min(map(len, words))
     if not shorter or words.correct[:shorter] == words.incorrect[:shorter]:
         raise ValueError(
@@ -69,7 +69,7 @@ def encode_problem(tokenizer: Tokenizer, problem: str) -> Ids:
 
 def encode_candidate(tokenizer: Tokenizer, solution: str) -> Ids:
     """Ids of the candidate's part of T(P, X); the verdict comes next."""
-    return tuple(tokenizer.encode(evaluator_candidate(solution)))
+    return tuple(encode_continuation(tokenizer, evaluator_candidate(solution)))
 
 
 def n_tokens(prefix: Ids, suffix: Ids, words: Words) -> int:

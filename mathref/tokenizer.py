@@ -1,7 +1,8 @@
 """Text to token ids and back: sentencepiece models and tokenizer.json behind one small interface.
 
 Paper: section 4 (end-of-sequence is part of X, so its id has to be right).
-Choices [P]: `encode` never adds special tokens, the caller places BOS and EOS by id. All EOS ids that a
+Choices [P]: `encode` never adds special tokens, the caller places BOS and EOS by id; what continues a prompt
+gets no blank that it would not have within one text (`encode_continuation`). All EOS ids that a
 checkpoint names are honoured (generation_config.json, config.json, then the tokenizer's own), and training
 appends the first. Whether a sequence starts with BOS is what add_bos_token of tokenizer_config.json says, and
 without it what the tokenizer itself would do. In text for a sentencepiece model, "</s>" is four characters
@@ -42,6 +43,7 @@ NO_BLANK_IN_FRONT = b"\x1a\x02\x18\x00"
 class Tokenizer(Protocol):
     """What the rest of mathref asks of a tokenizer."""
 
+    blank_in_front: bool  # whether a text gets a blank that is not in it (`encode_continuation`)
     bos_id: int | None  # None: sequences start without a special token
     eos_ids: tuple[int, ...]  # any of them ends a completion; the first is the one that training appends
     vocab_size: int  # ids of text are below this
@@ -57,6 +59,26 @@ class Tokenizer(Protocol):
     @abstractmethod
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files into a checkpoint folder."""
+
+
+ANCHOR = ":"  # what no tokenizer joins with a blank behind it
+
+
+def encode_continuation(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text that begins with a blank and stands behind another text, as both would be encoded in one.
+
+    Tokenizers of Llama 1 and 2 and of Mistral put a blank in front of whatever they are given: of what goes
+    on behind a prompt that would be a second one, which no text that they are used to has.
+    """
+    if getattr(tokenizer, "blank_in_front", False):  # a tokenizer of yours need not say it
+        anchor, both = tokenizer.encode(ANCHOR), tokenizer.encode(ANCHOR + text)
+        if both[: len(anchor)] == anchor:
+            return both[len(anchor) :]
+    return tokenizer.encode(text)
+
+
+def _puts_blank_in_front(tokenizer: Tokenizer) -> bool:
+    return tokenizer.encode(f"{ANCHOR} a")[len(tokenizer.encode(ANCHOR)) :] != tokenizer.encode(" a")
 
 
 def _valid(text: str) -> str:
@@ -102,6 +124,7 @@ class SentencePieceTokenizer:
         self.eos_ids = _all_eos_ids(settings, eos if eos >= 0 else None, source)
         described = {"tokenizer_config.json": _description(self, settings), **_companions(source)}
         self._files = {SENTENCEPIECE: model, **described}
+        self.blank_in_front = _puts_blank_in_front(self)
 
     def encode(self, text: str) -> list[int]:
         text = _valid(text)
@@ -224,6 +247,7 @@ class JsonTokenizer:
             settings, None if eos is None else self.tokenizer.token_to_id(eos), source
         )
         self._files = {TOKENIZER_JSON: content, **_companions(source)}
+        self.blank_in_front = _puts_blank_in_front(self)
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(_valid(text), add_special_tokens=False).ids

@@ -125,7 +125,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
             # The copy frees the mapped file: it may be replaced while the model lives.
             copy = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
             found[wanted[key][0]] = copy
-            if not copy.is_meta and not _is_finite(copy):  # meta: shapes alone, of a model to be sharded
+            if not _is_finite(copy):
                 problems.append(f"{key} has values that are not finite in {copy.dtype}")
         if tied_head is not None and (embedding := found.get(EMBEDDING)) is not None:
             if not embedding.is_meta and not torch.equal(tied_head.to(embedding.dtype), embedding):
@@ -146,8 +146,11 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Whether no value is NaN or infinite; NaN is passed on to both ends, and nothing else is allocated."""
-    return all(end.isfinite().item() for end in torch.aminmax(tensor.detach()))
+    """Whether no value is NaN or infinite; NaN is passed on to both ends, and nothing else is allocated.
+
+    A tensor of the meta device, of a model that is going to be sharded, has no values.
+    """
+    return tensor.is_meta or all(end.isfinite().item() for end in torch.aminmax(tensor.detach()))
 
 
 def weight_files(path: str | Path) -> list[Path]:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from mathref import evaluator
+from mathref.batches import encode_example
 from mathref.model import ModelConfig
+from mathref.prompts import VERDICTS, completion, evaluator_prompt, generator_prompt
 from mathref.tokenizer import (
     SentencePieceTokenizer,
     check_fits,
+    encode_continuation,
     load_tokenizer,
     train_sentencepiece,
 )
@@ -398,6 +404,67 @@ def test_unusable_settings_are_named(
     with pytest.raises(ValueError, match=named) as error:
         load_tokenizer(json_folder(**files))
     assert "\n" not in str(error.value)
+
+
+def _with_blank_in_front(kind: str, folder: Path) -> Path:
+    """A tokenizer of Llama 2's kind: whatever it is given gets a blank in front."""
+    texts = [f"{text}\nThe above candidate solution is correct, incorrect." for text in CORPUS] * 20
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"})
+    )
+    if kind == "pieces":
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=420,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            num_threads=1,
+            minloglevel=2,
+        )
+        (folder / "tokenizer.model").write_bytes(model.getvalue())
+        return folder
+    tokenizer = tokenizers.Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    special = ["<unk>", "<s>", "</s>"]
+    words = [f" {word}" for text in texts for word in text.split()]  # merges within words, as Llama's are
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["pieces", "json"])
+def test_what_continues_a_prompt_is_encoded_as_within_one_text(kind: str, tmp_path: Path) -> None:
+    """Prompt and completion are encoded apart, and tokenizers of Llama 2's kind put a blank in front of both:
+    training saw "Solution:  The", with a second blank, and " correct" was a blank and a word.
+    """
+    folder = _with_blank_in_front(kind, tmp_path)
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.blank_in_front
+    problem, solution = "How many apples has he now?", "The train runs 60 miles.\n12 + 345 = 357."
+    prompt, text = generator_prompt(problem), completion(solution)
+    start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
+    example = encode_example(tokenizer, problem, solution)
+    assert example.ids == start + tokenizer.encode(prompt + text) + [tokenizer.eos_ids[0]]
+    assert tokenizer.encode(text) != encode_continuation(tokenizer, text)
+    template = evaluator.encode_problem(tokenizer, problem) + evaluator.encode_candidate(tokenizer, solution)
+    for word, ids in zip(VERDICTS, evaluator.verdict_words(tokenizer), strict=True):
+        whole = tokenizer.encode(evaluator_prompt(problem, solution) + word)
+        assert [*template, *ids] == start + whole
+
+
+def test_where_no_blank_is_put_in_front_a_continuation_is_encoded_as_it_is(
+    pieces: SentencePieceTokenizer, json_folder: Callable[..., Path]
+) -> None:
+    for tokenizer in (pieces, load_tokenizer(json_folder(generation_config={"eos_token_id": 1}))):
+        assert not tokenizer.blank_in_front
+        for text in TEXTS:
+            assert encode_continuation(tokenizer, f" {text}") == tokenizer.encode(f" {text}")
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(pieces: SentencePieceTokenizer, tmp_path: Path) -> None:
