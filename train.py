@@ -68,7 +68,8 @@ READ_BY: dict[tuple[str, ...], tuple[str, ...]] = {  # stages: flags
         "style", "per_problem", "merge_steps", "drop_steps", "corrupt_steps",
     ),
     ON_CANDIDATES: (
-        "samples", "n_problems", "n_candidates", "temperature", "top_p", "examples_per_problem", "margin",
+        "samples", "n_problems", "n_candidates", "temperature", "top_p", "batch_rows", "examples_per_problem",
+        "margin",
     ),
     ("scr", "joint"): ("loss", "xent_space", "balance"),
     ("contrastive",): ("alpha_1", "length_normalised"),
@@ -77,10 +78,18 @@ READ_BY: dict[tuple[str, ...], tuple[str, ...]] = {  # stages: flags
 }  # fmt: skip
 NAMES: dict[str, Any] = {"type": comma_list, "metavar": "A,B,..."}  # what such a flag is given
 OF_SSFT = ("style", "n_validation", "per_problem", "n_greedy", "max_new_tokens", "skip_bad_lines")
-OF_DRAWING = ("n_problems", "n_candidates", "temperature", "top_p")  # what --samples makes needless
+OF_DRAWING = (
+    "n_problems",
+    "n_candidates",
+    "temperature",
+    "top_p",
+    "batch_rows",
+)  # what --samples makes needless
+OF_MACHINE = ("parallel", "skip_bad_lines", "batch_rows")  # what decides no result
 OF_LORA = ("lora_rank", "lora_alpha", "lora_targets")
 # Tokens of a micro-batch: on a CPU its activations should stay in the caches (4096 take a third longer).
 CPU_TOKENS, DEVICE_TOKENS = 1024, 16384
+LARGE = 50_000_000  # weights, from which on the default learning rates are too high
 LATER_SSFT_STEPS = 200  # of an ssft stage that follows others: section 8's third stage
 
 
@@ -173,6 +182,7 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
     add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
     add("--temperature", type=float, default=0.9, help="of these candidates")
     add("--top-p", type=float, default=0.95, help="of these candidates")
+    add("--batch-rows", type=int, help="drawn side by side (default: 512; fewer where that takes over 8 GB)")
     add("--examples-per-problem", type=int, default=10, help="pairs (margin) or candidates (xent) a problem")
     halves = "xent: half correct, half incorrect candidates where both are there, or a plain draw"
     add("--balance", choices=["problem", "none"], default="problem", help=halves)
@@ -281,10 +291,9 @@ def build(
         more = {"judged_share": args.judged_share, "more_layers": args.more_layers}
         return pretraining.pretrain(base, config, device=device, **more)
     families = select_families(args.families, args.exclude_families)
+    fields = stages.EvaluatorConfig.__dataclass_fields__  # refused, if so, before candidates are drawn
+    options = stages.EvaluatorConfig(**{k: v for k, v in vars(args).items() if k in fields})
     samples = candidates(args, generator, device) if args.stage in ON_CANDIDATES else None
-    options = stages.EvaluatorConfig(
-        **{k: v for k, v in vars(args).items() if k in stages.EvaluatorConfig.__dataclass_fields__}
-    )
     model = stages.start_from(resolve_model(args.model), device, config.parallel, frozen)
     if args.stage == "scr":
         return stages.scr(
@@ -323,23 +332,21 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     """The file of --samples, or one that `generator` fills now or has filled before."""
     if args.samples:
         return args.samples
-    from mathref.candidates import draw_candidates, problems_to_draw
+    from mathref.candidates import draw_candidates, problems_to_draw, rows_side_by_side
     from mathref.decoding import SampleConfig
 
     chosen, notes = problems_to_draw(generator, split(args), args.n_problems, args.seed)
     print(*notes, sep="\n", end="\n" * bool(notes))
-    config = SampleConfig(
-        n=args.n_candidates,
-        temperature=args.temperature,
-        top_p=args.top_p,
-        max_new_tokens=args.max_new_tokens,
-        seed=args.seed,
-        batch_rows=512,
-    )
+    dtype = pick_dtype(args.dtype, device)
+    rows = args.batch_rows
+    if rows is None:
+        rows = rows_side_by_side(generator, chosen, args.max_new_tokens, dtype)
+    flags = {name: getattr(args, name) for name in ("temperature", "top_p", "max_new_tokens", "seed")}
+    config = SampleConfig(n=args.n_candidates, batch_rows=rows, **flags)
     path = args.out.with_name(f"{args.out.name}-candidates.jsonl")
     path.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    tokens = draw_candidates(generator, chosen, path, config, device=device)
+    tokens = draw_candidates(generator, chosen, path, config, device=device, dtype=dtype)
     spent = f"{tokens:,} tokens in {time.perf_counter() - started:.0f} s" if tokens else "already there"
     print(f"{path}: {config.n} candidates for each of {len(chosen)} training problems ({spent})")
     return path
@@ -350,16 +357,6 @@ def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
     off = () if args.lora_rank else OF_LORA
     kept = {k: v for k, v in vars(args).items() if k not in (*left_out, *off)}
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
-
-
-def frozen_type(args: argparse.Namespace, adapters: LoRAConfig | None) -> torch.dtype:
-    """What is enough for weights that adapters freeze: the type of the matrix products. Without: float32."""
-    from torch import float32
-
-    from mathref.trainer import product_type
-
-    device = pick_device(args.device)
-    return product_type(device, pick_dtype(args.dtype, device)) if adapters else float32
 
 
 def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
@@ -376,8 +373,8 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
         args.tokens_per_batch = CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS
     flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
     config = trainer.TrainConfig(**flags | {"dtype": dtype, "parallel": args.parallel or "ddp"})
-    stage = build(args, generator, config, device, frozen_type(args, adapters))
-    settings = settings_of(args, "out", "resume", "sequence", "parallel", "skip_bad_lines")
+    stage = build(args, generator, config, device, lora.frozen_type(adapters, device, dtype))
+    settings = settings_of(args, "out", "resume", "sequence", *OF_MACHINE)
     settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
     if adapters:
         # The checkpoint lacks the frozen weights: a resumed run has to find the very same ones.
@@ -433,16 +430,24 @@ def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
 
     if args.stage == "pretrain":  # mostly of a new model, and that is a small one
         return
-    base = resolve_model(args.model)
+    base, device = resolve_model(args.model), pick_device(args.device)
     model = without_weights(load_config(base))
+    n = lora.n_weights(model)[0]
+    if args.lr is None and n > LARGE:
+        print(
+            f"note: the default --lr is for the shipped models; for {n:,} weights 1e-5 is usual, and 2e-4 "
+            "with --lora-rank",
+            file=sys.stderr,
+        )
     if adapters:
         # What a stage of a sequence merges is in float32, and the next one starts from it.
         if args.stage != "mtsf":
-            model.to(type_to_load(base, frozen_type(args, adapters)))
+            frozen = lora.frozen_type(adapters, device, pick_dtype(args.dtype, device))
+            model.to(type_to_load(base, frozen))
         lora.add_adapters(model, adapters, args.seed)
     slices = processes.world_size() if args.parallel == "fsdp" else 1
     need = memory.of_training(model, slices=slices)
-    if tight := memory.check(need, pick_device(args.device)):
+    if tight := memory.check(need, device):
         print(tight, file=sys.stderr)
 
 
@@ -478,7 +483,7 @@ def main(argv: list[str] | None = None) -> int:
     planned, adapters = plan(args), lora_config(args)
     check_memory(args, adapters)
     if args.stage == "mtsf":
-        settings = settings_of(args, "out", "resume", "parallel", "skip_bad_lines")
+        settings = settings_of(args, "out", "resume", *OF_MACHINE)
         with open_run(args.out, settings, resume=args.resume):
             run_in_turn(planned, adapters)
             processes.on_first(publish, planned[-1].out, args.out)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from mathref.samples import SamplesFile
 
 if TYPE_CHECKING:
     import torch
+
+CACHE = 8e9  # bytes that the candidates drawn side by side may take
 
 # ---- Drawing -----------------------------------------------------------------------------------------
 
@@ -123,18 +126,45 @@ def problems_to_draw(
     return random.Random(seed).sample(solvable, min(n, len(solvable))), notes if full else []
 
 
+def rows_side_by_side(
+    generator: Path, problems: Sequence[Problem], max_new_tokens: int, dtype: torch.dtype
+) -> int:
+    """How many candidates are drawn side by side unless told otherwise: 512, or what CACHE bytes hold.
+
+    A function of model and data, not of the machine, so that a killed run goes on with the same batches.
+    """
+    from mathref import memory
+    from mathref.tokenizer import load_tokenizer
+    from mathref.weights import load_config
+
+    tokenizer = load_tokenizer(generator)
+    longest = max((len(tokenizer.encode(generator_prompt(p.problem))) for p in problems), default=0)
+    return memory.rows_within(CACHE, load_config(generator), 1 + longest + max_new_tokens, dtype, most=512)
+
+
 def draw_candidates(
-    generator: Path, problems: Sequence[Problem], path: Path, config: SampleConfig, *, device: torch.device
+    generator: Path,
+    problems: Sequence[Problem],
+    path: Path,
+    config: SampleConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> int:
     """Let the checkpoint `generator` solve `problems`, config.n times each, into the samples file `path`.
 
-    Returns the number of tokens written; 0 where the file was complete. Raises ValueError where `path` holds
-    samples of another run.
+    Its weights get `dtype`, float32 by default. Returns the number of tokens written; 0 where the file was
+    complete. Raises ValueError where `path` holds samples of another run, MemoryError where cache and weights
+    cannot fit.
     """
+    import torch
+
+    from mathref import memory
     from mathref.sampler import encode_prompts, problems_per_group, sample
     from mathref.tokenizer import load_tokenizer
-    from mathref.weights import load_model, model_digest
+    from mathref.weights import load_config, load_model, model_digest
 
+    dtype = dtype or torch.float32
     asked = [[p.id, p.problem, p.answer] for p in problems]
     meta = {
         "mathref": __version__,
@@ -145,15 +175,19 @@ def draw_candidates(
         **vars(config),
         "device": device.type,
     }
+    if dtype.itemsize != 4:  # float32 goes without saying, as in the files of former versions
+        meta["dtype"] = str(dtype).removeprefix("torch.")
     advice = "choose another --out, or remove that file if nothing needs it"
     with open_shared(path, meta, [p.id for p in problems], advice=advice) as file:
         if all(p.id in file.done for p in problems):
             return 0
-        model, tokenizer = load_model(generator, device=device), load_tokenizer(generator)
+        tokenizer, model_config = load_tokenizer(generator), load_config(generator)
         prompts = [generator_prompt(p.problem) for p in problems]
-        encode_prompts(
-            tokenizer, prompts, [p.id for p in problems], model.config.max_seq_len
-        )  # refuses early
+        encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
+        need = memory.of_sampling(model_config, config, encoded, device, dtype)
+        if tight := memory.check(need, device):
+            tqdm.write(tight, file=sys.stderr)
+        model = load_model(generator, device=str(device), dtype=dtype)
         draw = functools.partial(sample, model, tokenizer, **vars(config))
         groups = in_groups(file.done, problems, prompts, draw, problems_per_group(config))
         return write_samples(file, problems, groups)

@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from mathref.files import sha256, sync_folder
+from mathref.files import naming, sha256, sync_folder
 
 BLOCK = 1 << 16
 PRM800K = "https://media.githubusercontent.com/media/openai/prm800k/7ecc794703b2877f63226f2477a49b34f9b25163/prm800k"
@@ -201,7 +201,7 @@ def _transfer(
         file=sys.stderr,
         disable=None,  # None: no bar when stderr is no terminal
     )
-    with bar, open(part, "ab" if resumed else "wb") as file:
+    with bar, naming(part), open(part, "ab" if resumed else "wb") as file:
         while True:
             try:
                 block = response.read(BLOCK)
@@ -338,7 +338,7 @@ def unpack(path: Path) -> Path:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 source: IO[bytes] | None = archive.extractfile(member)
                 assert source is not None  # it is a file
-                with source, open(place, "wb") as file:
+                with naming(place), source, open(place, "wb") as file:
                     shutil.copyfileobj(source, file)
         inner = part / target.name  # MATH.tar holds one folder, MATH
         os.replace(inner if inner.is_dir() else part, target)

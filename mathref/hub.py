@@ -47,7 +47,8 @@ def fetch(name: str) -> Path:
     folder = _snapshot(name, repository, folder.name, [*FILES, WEIGHTS])  # of the very same commit
     if not any(folder.glob(WEIGHTS)):
         raise FileNotFoundError(
-            f"{name}: has no {WEIGHTS} on the hub, and weights of other kinds are not read"
+            f"{name}: has no {WEIGHTS} on the hub, and weights of other kinds are not read; or the hub "
+            "cannot be reached, and the cache holds a part of the model only"
         )
     return folder
 

@@ -8,6 +8,8 @@ Shapes: B batch, T new tokens, S cached and new tokens, G = n_kv_head, D = head_
 
 from __future__ import annotations
 
+import sys
+
 import torch
 import torch.nn.functional as F
 
@@ -31,13 +33,15 @@ class KVCache:
         *,
         device: torch.device | str,
         dtype: torch.dtype,
+        most_rows: int = sys.maxsize,
     ) -> None:
+        """`most_rows`: it is not going to grow beyond that, so that no memory is taken for more."""
         shape = (batch_size, config.n_kv_head, max_len, config.head_dim)
         self.k = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.v = [torch.empty(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.lengths = torch.zeros(batch_size, dtype=torch.long, device=device)
         self.longest = 0  # of `lengths`, known on the host so that no decoding step waits for the device
-        self.max_len = max_len
+        self.max_len, self.most_rows = max_len, most_rows
 
     def write(
         self, layer: int, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor
@@ -95,8 +99,9 @@ class KVCache:
         room, B = len(self.k[0]), len(self.lengths)
         if rows <= room:
             return
+        # Twice the room, so that a batch that grows is copied now and then only.
+        room = max(rows, min(2 * room, self.most_rows))
         for tensors in (self.k, self.v):
             for layer, old in enumerate(tensors):
-                # Twice the room, so that a batch that grows is copied now and then only.
-                tensors[layer] = old.new_empty(max(rows, 2 * room), *old.shape[1:])
+                tensors[layer] = old.new_empty(room, *old.shape[1:])
                 tensors[layer][:B, :, : self.longest] = old[:B, :, : self.longest]

@@ -61,3 +61,8 @@ class Linear(nn.Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x (..., n_in) -> (..., n_out)."""
         return linear(x, self.weight, self.bias)
+
+
+def product_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """`dtype`, but float32 on a CPU that emulates bfloat16 (see above): faster there, and finer."""
+    return torch.float32 if device.type == "cpu" and BFLOAT16_IS_EMULATED else dtype

@@ -28,7 +28,7 @@ from mathref import distributed, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.config import MAX_SIZE
 from mathref.files import atomic_write, first_of, read_json, refuse_pointer, write_json
-from mathref.linear import linear
+from mathref.linear import linear, product_type
 from mathref.model import Transformer
 
 FOLDER = "adapter"  # in a run folder
@@ -67,6 +67,11 @@ class LoRAConfig:
         if unknown or not self.targets:
             found = f"has {unknown[0]!r}" if unknown else "is empty"
             raise ValueError(f"--lora-targets {found}, expected names of {', '.join(TARGETS)}")
+
+
+def frozen_type(adapters: LoRAConfig | None, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """What is enough for weights that adapters freeze: the type of the matrix products. Without: float32."""
+    return product_type(device, dtype) if adapters else torch.float32
 
 
 def merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:

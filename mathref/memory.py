@@ -22,6 +22,7 @@ from mathref.config import ModelConfig
 from mathref.decoding import SampleConfig
 from mathref.lora import n_weights
 from mathref.model import Transformer
+from mathref.sampler import cache_rows
 from mathref.weights import without_weights
 
 LARGE_SHARE = 0.7  # of the free memory: worth a line, since activations come on top
@@ -48,6 +49,12 @@ def count_parameters(config: ModelConfig) -> int:
 def cache_bytes(config: ModelConfig, rows: int, length: int, dtype: torch.dtype) -> int:
     """Keys and values of `rows` texts of `length` tokens, as `KVCache` keeps them."""
     return 2 * rows * length * config.n_layer * config.n_kv_head * config.head_dim * dtype.itemsize
+
+
+def rows_within(n_bytes: float, config: ModelConfig, length: int, dtype: torch.dtype, most: int) -> int:
+    """How many rows of a cache for `length` tokens `n_bytes` hold: one at least, and `most` at most."""
+    row = cache_bytes(config, 1, min(length, config.max_seq_len), dtype)
+    return max(1, min(most, int(n_bytes) // row))
 
 
 # ---- What each command needs -------------------------------------------------------------------------
@@ -83,11 +90,11 @@ def of_sampling(
     weights, words = _weights(config, dtype)
     length = min(config.max_seq_len, max(map(len, prompts), default=0) + sampling.max_new_tokens)
     row = cache_bytes(config, 1, length, dtype)
-    rows = min(sampling.batch_rows, len(prompts) * sampling.n_distinct)
+    rows = cache_rows(sampling.batch_rows, len(prompts) * sampling.n_distinct, device)
     side_by_side = min(len(prompts), max(1, sampling.batch_rows // sampling.n_distinct))
     # A CPU's memory is taken as the rows fill, an accelerator's at once.
     certain = 0 if device.type == "cpu" else side_by_side * row
-    parts = f"{words}, and the cache of {rows} samples of at most {length} tokens up to {_shown(rows * row)}"
+    parts = f"{words}, and the cache of {rows} rows of at most {length} tokens up to {_shown(rows * row)}"
     least, most = weights + certain, weights + rows * row
     return Need(least, most, weights, parts, _smaller(dtype), "a smaller --batch-rows")
 

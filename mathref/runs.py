@@ -64,6 +64,10 @@ MISTAKES = (
     BlockingIOError,
 )
 SIGPIPE_STATUS = 141  # 128 and the number of the signal, as shells say it
+SMALLER = (
+    " Less is taken with a smaller --tokens-per-batch (train.py, rerank.py), --activation-checkpointing or "
+    "--lora-rank (train.py), a smaller --batch-rows (sample.py, candidates of train.py)"
+)
 GO_ON = "the same command goes on where it stopped (train.py: with --resume)"
 
 
@@ -107,6 +111,11 @@ def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | N
         if isinstance(error, BrokenPipeError) and _reader_left():
             return SIGPIPE_STATUS, ""
         return 1, _one_line(error, _advice(error))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not MemoryError
+            raise
+        first = str(error).partition(" GPU ")[0]  # what was asked for; the rest is about the allocator
+        return 1, _one_line(first, SMALLER)
     except KeyboardInterrupt as stop:
         return 130, _one_line(f"interrupted{f' {stop}' if str(stop) else ''}; {GO_ON}")
 
@@ -210,7 +219,13 @@ def pick_device(name: str) -> torch.device:
     if not present.get(name.split(":")[0], False):
         there = ", ".join(kind for kind, yes in present.items() if yes)
         raise ValueError(f"--device {name}: not on this machine, which has {there}")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: not on this machine, which has {torch.cuda.device_count()} GPUs")
+    return device
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

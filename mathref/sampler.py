@@ -22,6 +22,7 @@ from __future__ import annotations
 import bisect
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +31,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from mathref.choosing import choose, row_uniforms
-from mathref.cuda_graph import DecodingStep
+from mathref.cuda_graph import DecodingStep, padded_rows
 from mathref.decoding import SampleConfig, before_stop
 from mathref.kv_cache import KVCache
 from mathref.model import Transformer
@@ -97,6 +98,15 @@ def _stop_hits(
     texts = [tokenizer.decode(tail[-end:]) for tail, (end,) in zip(tails, ends.tolist(), strict=True)]
     hits = [any(string in text for string in stop) for text in texts]
     return candidates[torch.tensor(hits, dtype=torch.bool, device=candidates.device)]
+
+
+def cache_rows(batch_rows: int, completions: int, device: torch.device) -> int:
+    """Rows of the cache while `completions` are written, `batch_rows` of them side by side: at most.
+
+    Idle rows stay for a while (`_part`), and where steps are recorded rows are padded (cuda_graph.py).
+    """
+    rows = min(completions, math.ceil(batch_rows / (1 - LEAVE_SHARE)))
+    return padded_rows(rows) if device.type == "cuda" else rows
 
 
 # ---- the decoding loop -------------------------------------------------------------------------------
@@ -195,7 +205,8 @@ def _decode(
     length = torch.zeros(R, dtype=torch.int64, device=device)
     stopped = torch.zeros(R, dtype=torch.bool, device=device)
     live = slot = length[:0]  # (A,) the completions being written, and the batch row with each one's text
-    cache = KVCache(model.config, 0, max_len, device=device, dtype=weight.dtype)
+    most_rows = cache_rows(config.batch_rows, R, device)
+    cache = KVCache(model.config, 0, max_len, device=device, dtype=weight.dtype, most_rows=most_rows)
     hidden_after = DecodingStep(model, cache)
     logits = torch.empty(0, model.config.vocab_size, device=device)  # (B, V)
     started = 0  # tasks

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from mathref import batches, calibration, candidates, distributed, evaluator, trainer
+from mathref import batches, calibration, candidates, distributed, evaluator, memory, trainer
 from mathref.ablations import Ablation
 from mathref.batches import Example
 from mathref.candidates import Classes
@@ -48,6 +48,7 @@ from mathref.tokenizer import Tokenizer, check_fits, load_tokenizer
 from mathref.trainer import Objective, SolutionLikelihood, TrainConfig
 from mathref.weights import load_model, type_to_load
 
+VALIDATION_CACHE = 4e9  # bytes: less than the activations that have left the memory by then
 CALIBRATION = "calibration.json"  # in an evaluator's run folder: the temperature of its scores
 
 
@@ -171,7 +172,11 @@ def greedy_accuracy(
 ) -> float:
     """Share of problems whose greedy solution is graded correct: Pass@1 of section 5."""
     prompts = [generator_prompt(p.problem) for p in problems]
-    solutions = sample(model, tokenizer, prompts, n=1, temperature=0, max_new_tokens=max_new_tokens)
+    length = 1 + max(len(tokenizer.encode(prompt)) for prompt in prompts) + max_new_tokens
+    dtype = next(model.parameters()).dtype
+    rows = memory.rows_within(VALIDATION_CACHE, model.config, length, dtype, most=256)
+    options = {"n": 1, "temperature": 0.0, "max_new_tokens": max_new_tokens, "batch_rows": rows}
+    solutions = sample(model, tokenizer, prompts, **options)
     return sum(grade(s[0].text, p.answer) for s, p in zip(solutions, problems, strict=True)) / len(problems)
 
 

@@ -269,16 +269,11 @@ def optimise_step(
 
 
 def autocast(device: torch.device, config: TrainConfig) -> Any:
-    """Matrix products in `product_type`, everything delicate in float32; nothing to do for float32."""
-    if product_type(device, config.dtype) == torch.float32:
+    """Matrix products in `linear.product_type`, everything delicate in float32; nothing to do for float32."""
+    if linear.product_type(device, config.dtype) == torch.float32:
         return nullcontext()
     # Its cache would keep what fsdp gathers of every block.
     return torch.autocast(device.type, config.dtype, cache_enabled=config.parallel == "ddp")
-
-
-def product_type(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """`dtype`, but float32 on a CPU that emulates bfloat16 (linear.py): faster there, and finer."""
-    return torch.float32 if device.type == "cpu" and linear.BFLOAT16_IS_EMULATED else dtype
 
 
 def _validate(

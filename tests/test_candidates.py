@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import torch
 
+from mathref import candidates, memory
 from mathref.candidates import (
     Classes,
     classes,
@@ -21,11 +22,12 @@ from mathref.data import Problem
 from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
 from mathref.problems import generate
+from mathref.prompts import generator_prompt
 from mathref.runs import ASSETS
 from mathref.sampler import Completion
 from mathref.samples import read_samples
 from mathref.tokenizer import load_tokenizer
-from mathref.weights import save_model
+from mathref.weights import load_config, save_model
 
 FOUND = Classes("p", "P?", correct=("a", "b", "c"), incorrect=("v", "w", "x", "y"))
 ONE_CLASS = (Classes("p", "P?", ("a", "b"), ()), Classes("p", "P?", (), ("v",)), Classes("p", "P?", (), ()))
@@ -197,3 +199,25 @@ def test_a_problem_that_does_not_fit_is_named_before_anything_is_drawn(generator
         )
     assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 1  # the meta line alone
     assert "meta" in json.loads((tmp_path / "c.jsonl").read_text())
+
+
+def test_candidates_are_drawn_in_the_type_and_the_batches_asked_for(generator, tmp_path, monkeypatch):
+    """They were drawn in float32 whatever --dtype said, and 512 side by side whatever the model."""
+    problems = [Problem(p.id, p.problem, p.answer) for p in generate("train", 3)]
+    cpu, config = torch.device("cpu"), SampleConfig(n=2, max_new_tokens=4)
+    wide, narrow = tmp_path / "wide.jsonl", tmp_path / "narrow.jsonl"
+    draw_candidates(generator, problems, wide, config, device=cpu)
+    draw_candidates(generator, problems, narrow, config, device=cpu, dtype=torch.bfloat16)
+    assert "dtype" not in read_samples(wide)[0] and read_samples(narrow)[0]["dtype"] == "bfloat16"
+    logprobs = [[s.logprob for p in read_samples(f)[1] for s in p.samples] for f in (wide, narrow)]
+    assert logprobs[0] != logprobs[1]
+    assert candidates.rows_side_by_side(generator, problems, 4, torch.float32) == 512
+    tokenizer, model_config = load_tokenizer(generator), load_config(generator)
+    longest = max(len(tokenizer.encode(generator_prompt(p.problem))) for p in problems)
+    row = memory.cache_bytes(model_config, 1, 1 + longest + 4, torch.float32)
+    monkeypatch.setattr(candidates, "CACHE", 3 * row)
+    assert candidates.rows_side_by_side(generator, problems, 4, torch.float32) == 3
+    assert candidates.rows_side_by_side(generator, problems, 4, torch.bfloat16) == 6
+    monkeypatch.setattr(memory, "available", lambda device: 1000)
+    with pytest.raises(MemoryError, match="1.0 KB free|0.0 MB free"):
+        draw_candidates(generator, problems, tmp_path / "none.jsonl", config, device=cpu)

@@ -163,6 +163,12 @@ def test_an_adapter_folder_is_its_base_with_the_adapter_merged(dtype, tmp_path):
     assert torch.allclose(model.blocks[2].mlp.out.weight.float(), expected.to(dtype).float(), atol=1e-7)
 
 
+def test_an_adapter_folder_loads_as_shapes_alone(tmp_path):
+    """What every process but the first does under --parallel fsdp; it asked for values that are not there."""
+    model = load_model(saved(tmp_path), device="meta")
+    assert all(p.is_meta for p in model.parameters()) and not adapters(model)
+
+
 # --- What is trained, and what is kept ---
 
 

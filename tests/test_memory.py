@@ -78,12 +78,26 @@ def test_sampling_needs_a_row_for_each_prompt_at_least_and_for_each_sample_at_mo
     many = SampleConfig(64, 0.9, 0.95, 0, 156, 0, (), 256)  # 4 prompts side by side, of 256 tokens at most
     need = memory.of_sampling(LLAMA_7B, many, prompts, CUDA, torch.bfloat16)
     assert need.least == 2 * WEIGHTS_7B + 4 * 256 * TOKEN_7B
-    assert need.most == 2 * WEIGHTS_7B + 256 * 256 * TOKEN_7B
+    # 256 rows written, at most a quarter of all idle: 342, padded to 384 where steps are recorded.
+    assert need.most == 2 * WEIGHTS_7B + 384 * 256 * TOKEN_7B
+    assert memory.of_sampling(LLAMA_7B, many, prompts, CPU, torch.bfloat16).most == (
+        2 * WEIGHTS_7B + 342 * 256 * TOKEN_7B
+    )
     # Where memory is taken as the rows fill, none of it is certain.
     assert memory.of_sampling(LLAMA_7B, many, prompts, CPU, torch.bfloat16).least == 2 * WEIGHTS_7B
     greedy = SampleConfig(1, 0.0, 1.0, 0, 10_000, 0, (), 256)  # cut off by the context of 4096
     need = memory.of_sampling(LLAMA_7B, greedy, prompts[:3], CUDA, torch.float32)
     assert need.least == need.most == 4 * WEIGHTS_7B + 3 * 4096 * 2 * TOKEN_7B
+
+
+def test_as_many_rows_as_there_is_room_for():
+    row = cache_bytes(LLAMA_7B, 1, 656, torch.float32)
+    assert memory.rows_within(5.5 * row, LLAMA_7B, 656, torch.float32, most=256) == 5
+    assert memory.rows_within(5.5 * row, LLAMA_7B, 656, torch.bfloat16, most=256) == 11
+    assert memory.rows_within(0.5 * row, LLAMA_7B, 656, torch.float32, most=256) == 1
+    assert memory.rows_within(1e15, LLAMA_7B, 656, torch.float32, most=256) == 256
+    # No row is longer than the context.
+    assert memory.rows_within(9e9, LLAMA_7B, 10**6, torch.float32, most=256) == 2
 
 
 def machine(root: Path, **files: str) -> Path:
@@ -213,7 +227,7 @@ def test_a_batch_that_cannot_fit_is_refused_with_the_flag_that_makes_it_smaller(
     monkeypatch.setattr(memory, "available", lambda device: 16 * 10**9)
     greedy = SampleConfig(1, 0.0, 1.0, 0, 156, 0, (), 256)
     need = memory.of_sampling(LLAMA_7B, greedy, [[1] * 100] * 256, CUDA, torch.bfloat16)
-    line = "cache of 256 samples .* up to 34.4 GB, but cuda has 16.0 GB free; .* a smaller --batch-rows$"
+    line = "cache of 256 rows .* up to 34.4 GB, but cuda has 16.0 GB free; .* a smaller --batch-rows$"
     with pytest.raises(MemoryError, match=line):
         check(need, CUDA)
 

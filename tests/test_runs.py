@@ -23,6 +23,27 @@ from mathref.runs import (
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def test_a_device_out_of_memory_is_one_line_with_what_takes_less(capsys):
+    """torch's own error is a RuntimeError: the usual first failure of a large model was a traceback."""
+
+    def main(argv):
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which"
+        )
+
+    assert run_command(main) == 1
+    line = capsys.readouterr().err
+    assert "error: CUDA out of memory. Tried to allocate 2.00 GiB. Less is taken with a smaller" in line
+    assert "--activation-checkpointing" in line and line.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["cpu:x", "cpu:-2", "tpu", "cuda:99", ""])
+def test_an_unknown_device_is_a_mistake(name):
+    """Some names passed the check of their first word and ended in torch's own error."""
+    with pytest.raises(ValueError, match=f"^--device {name}: "):
+        pick_device(name)
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [

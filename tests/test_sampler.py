@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mathref import sampler
 from mathref.choosing import PREFIXES, SampleConfig, choose, row_uniforms
 from mathref.model import KVCache, ModelConfig, Transformer
-from mathref.sampler import LEAVE_SHARE, Completion, sample
+from mathref.sampler import LEAVE_SHARE, Completion, cache_rows, sample
 
 pytestmark = pytest.mark.usefixtures("poisoned_memory")  # the cache is not cleared
 
@@ -139,7 +141,11 @@ def test_choose_agrees_with_the_plain_loop(
     uniforms = torch.rand(8, generator=generator)
     config = SampleConfig(temperature=temperature, top_p=top_p, top_k=top_k)
     expected = [reference_choice(row, float(u), config) for row, u in zip(logits, uniforms, strict=True)]
-    assert choose(logits, uniforms, config).tolist() == expected
+    found = choose(logits, uniforms, config)
+    # Of 1,300 nearly equal logits some have one probability in float32: any order of those is right.
+    probs, places = torch.softmax(logits / temperature, dim=-1), range(len(expected))
+    assert torch.allclose(probs[places, found], probs[places, expected], rtol=1e-6, atol=0)
+    assert vocab > 5 or found.tolist() == expected
 
 
 def test_the_worked_example_of_the_docstring() -> None:
@@ -516,3 +522,34 @@ def test_a_tokenizer_without_bos() -> None:
     assert found[0].text == "b"
     with pytest.raises(ValueError, match="problem 0: its prompt has no tokens"):
         sample(chain({"a": "b"}), tokenizer, [""], n=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(1, 9), n_prompts=st.integers(1, 9), batch_rows=st.integers(1, 24), seed=st.integers(0, 99)
+)
+def test_the_cache_has_no_more_rows_than_are_counted(
+    n: int, n_prompts: int, batch_rows: int, seed: int
+) -> None:
+    """It doubled whenever it grew: 256 samples side by side got 352 rows, 200 greedy ones 400 on a GPU."""
+    rooms: list[int] = []
+
+    class Watched(KVCache):
+        def write(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            rooms.append(len(self.k[0]))
+            return super().write(*arguments)
+
+    torch.manual_seed(seed)
+    model = Transformer(replace(CONFIG, n_layer=1))
+    prompts = [LETTERS[: 1 + i] for i in range(n_prompts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler, "KVCache", Watched)
+        options = {"n": n, "max_new_tokens": 12, "seed": seed, "batch_rows": batch_rows}
+        sample(model, TOKENIZER, prompts, temperature=1.5, **options)
+    assert max(rooms) <= cache_rows(batch_rows, n * n_prompts, torch.device("cpu"))
+
+
+def test_rows_of_a_gpu_are_padded() -> None:
+    assert cache_rows(256, 200, torch.device("cuda")) == 224  # the greedy solutions of a validation
+    assert cache_rows(256, 200, torch.device("cpu")) == 200
+    assert cache_rows(64, 10_000, torch.device("cpu")) == 86  # 64 written, a quarter of all idle

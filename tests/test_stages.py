@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mathref import calibration, evaluator, stages, trainer
+from mathref import calibration, evaluator, memory, stages, trainer
 from mathref.batches import step_items
 from mathref.checkpoint import METRICS
 from mathref.data import Problem
@@ -22,7 +22,7 @@ from mathref.samples import write_samples
 from mathref.stages import EvaluatorConfig
 from mathref.tokenizer import load_tokenizer
 from mathref.trainer import TrainConfig
-from mathref.weights import save_model
+from mathref.weights import load_model, save_model
 
 CPU = torch.device("cpu")
 CONFIG = TrainConfig(steps=2, batch_size=3)
@@ -92,6 +92,22 @@ def test_greedy_accuracy_counts_graded_solutions(base):
     problems = [Problem(str(i), same, answer) for i, answer in enumerate(["7", "8", "14/2"])]
     model = Scripted(base[0].model.config)
     assert stages.greedy_accuracy(model, tokenizer, problems, max_new_tokens=20) == pytest.approx(2 / 3)
+
+
+def test_a_validation_takes_no_more_cache_than_it_may(base, monkeypatch):
+    """200 rows of a 7B model's cache were 138 GB, at the first validation of a training so far well."""
+    _, folder = base
+    model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
+    problems = [Problem(str(i), f"What is {i}+4?", "7") for i in range(6)]
+    asked = []
+    drawn = stages.sample
+    monkeypatch.setattr(stages, "sample", lambda *a, **k: asked.append(k["batch_rows"]) or drawn(*a, **k))
+    whole = stages.greedy_accuracy(model, tokenizer, problems, max_new_tokens=8)
+    longest = max(len(tokenizer.encode(generator_prompt(p.problem))) for p in problems)
+    row = memory.cache_bytes(model.config, 1, 1 + longest + 8, torch.float32)
+    monkeypatch.setattr(stages, "VALIDATION_CACHE", 2.5 * row)
+    assert stages.greedy_accuracy(model, tokenizer, problems, max_new_tokens=8) == whole
+    assert asked == [256, 2]
 
 
 # --- The evaluator, and what mixes its loss with the generator's ---

@@ -326,3 +326,13 @@ def test_the_metrics_of_ten_stages_stand_in_their_order(tmp_path):
     publish(tmp_path / "11-ssft", tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["stage"] for line in lines] == [f"{n}-ssft" for n in range(1, 12)]
+
+
+def test_the_default_rate_is_told_to_be_for_small_models(capsys, monkeypatch):
+    """Commands of the documents trained whatever model at the shipped ones' 1.5e-3, without a word."""
+    monkeypatch.setattr(train, "LARGE", 800_000)  # tiny has 836,736 weights
+    for flags, said in (("", True), (" --lr 1e-5", False)):
+        train.check_memory(train.parse_args(f"--stage ssft --model tiny{flags}".split()), None)
+        assert (
+            "default --lr is for the shipped models; for 836,736 weights" in capsys.readouterr().err
+        ) == said
