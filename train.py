@@ -11,7 +11,6 @@
     torchrun --nproc-per-node 8 train.py --stage ssft --parallel fsdp    on several GPUs (docs/DISTRIBUTED.md)
 
 Paper: sections 4 (SSFT), 6 (SCR) and 8 (MTSF, and the joint and contrastive objectives that it replaces).
-Most of what the paper leaves open is a flag with a default; --help lists all of them.
 """
 
 from __future__ import annotations
@@ -155,10 +154,9 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
         raise ValueError(
             f"--n-validation is {args.n_validation}, expected at least 1, to choose a checkpoint"
         )
-    if args.stage == "mtsf" and (unknown := [s for s in args.sequence if s not in STEPWISE]):
-        raise ValueError(f"--sequence has '{unknown[0]}', expected stages of {', '.join(STEPWISE)}")
-    if args.stage == "mtsf" and not args.sequence:
-        raise ValueError(f"--sequence is empty, expected stages of {', '.join(STEPWISE)}")
+    wrong = [f"has '{s}'" for s in args.sequence if s not in STEPWISE] or ["is empty"] * (not args.sequence)
+    if args.stage == "mtsf" and wrong:
+        raise ValueError(f"--sequence {wrong[0]}, expected stages of {', '.join(STEPWISE)}")
 
 
 def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
@@ -344,7 +342,6 @@ def candidates(args: argparse.Namespace, generator: Path, device: torch.device) 
     flags = {name: getattr(args, name) for name in ("temperature", "top_p", "max_new_tokens", "seed")}
     config = SampleConfig(n=args.n_candidates, batch_rows=rows, **flags)
     path = args.out.with_name(f"{args.out.name}-candidates.jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     tokens = draw_candidates(generator, chosen, path, config, device=device, dtype=dtype)
     spent = f"{tokens:,} tokens in {time.perf_counter() - started:.0f} s" if tokens else "already there"
@@ -359,6 +356,18 @@ def settings_of(args: argparse.Namespace, *left_out: str) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
 
 
+def loop_config(args: argparse.Namespace) -> TrainConfig:
+    """How one stage is trained; ValueError for what cannot be."""
+    from mathref.trainer import TrainConfig
+
+    device = pick_device(args.device)
+    if args.tokens_per_batch is None:
+        args.tokens_per_batch = CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS
+    flags = {k: v for k, v in vars(args).items() if k in TrainConfig.__dataclass_fields__}
+    flags["dtype"], flags["parallel"] = pick_dtype(args.dtype, device), args.parallel or "ddp"
+    return TrainConfig(**flags)
+
+
 def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
     """Train one stage in its run folder."""
     from mathref import lora, trainer
@@ -367,15 +376,10 @@ def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | 
     from mathref.weights import model_digest, save_model
 
     on_first(refuse_existing, args.out, resume=args.resume)
-    device = pick_device(args.device)
-    dtype = pick_dtype(args.dtype, device)
-    if args.tokens_per_batch is None:
-        args.tokens_per_batch = CPU_TOKENS if device.type == "cpu" else DEVICE_TOKENS
-    flags = {k: v for k, v in vars(args).items() if k in trainer.TrainConfig.__dataclass_fields__}
-    config = trainer.TrainConfig(**flags | {"dtype": dtype, "parallel": args.parallel or "ddp"})
-    stage = build(args, generator, config, device, lora.frozen_type(adapters, device, dtype))
+    device, config = pick_device(args.device), loop_config(args)
+    stage = build(args, generator, config, device, lora.frozen_type(adapters, device, config.dtype))
     settings = settings_of(args, "out", "resume", "sequence", *OF_MACHINE)
-    settings |= {"device": str(device), "dtype": str(dtype), "data_digest": stage.digest}
+    settings |= {"device": str(device), "dtype": str(config.dtype), "data_digest": stage.digest}
     if adapters:
         # The checkpoint lacks the frozen weights: a resumed run has to find the very same ones.
         base = resolve_model(args.model)
@@ -434,11 +438,8 @@ def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
     model = without_weights(load_config(base))
     n = lora.n_weights(model)[0]
     if args.lr is None and n > LARGE:
-        print(
-            f"note: the default --lr is for the shipped models; for {n:,} weights 1e-5 is usual, and 2e-4 "
-            "with --lora-rank",
-            file=sys.stderr,
-        )
+        usual = f"for {n:,} weights 1e-5 is usual, 2e-4 with --lora-rank"
+        print(f"note: the default --lr is for the shipped models; {usual}", file=sys.stderr)
     if adapters:
         # What a stage of a sequence merges is in float32, and the next one starts from it.
         if args.stage != "mtsf":
@@ -446,8 +447,7 @@ def check_memory(args: argparse.Namespace, adapters: LoRAConfig | None) -> None:
             model.to(type_to_load(base, frozen))
         lora.add_adapters(model, adapters, args.seed)
     slices = processes.world_size() if args.parallel == "fsdp" else 1
-    need = memory.of_training(model, slices=slices)
-    if tight := memory.check(need, device):
+    if tight := memory.check(memory.of_training(model, slices=slices), device):
         print(tight, file=sys.stderr)
 
 
@@ -475,12 +475,12 @@ def main(argv: list[str] | None = None) -> int:
     started = time.perf_counter()
     processes.start(args.device)
     if args.parallel and not processes.are_launched():
-        raise ValueError(
-            f"--parallel {args.parallel}: this is one process alone; start N of them with "
-            f"{on_several_processes('train.py')} ..."
-        )
+        start = f"start N of them with {on_several_processes('train.py')} ..."
+        raise ValueError(f"--parallel {args.parallel}: this is one process alone; {start}")
     args.model = processes.on_first(pinned, args.model)
     planned, adapters = plan(args), lora_config(args)
+    for own in planned:  # a later stage's mistake is told before the first one is trained
+        loop_config(own)
     check_memory(args, adapters)
     if args.stage == "mtsf":
         settings = settings_of(args, "out", "resume", *OF_MACHINE)
@@ -489,10 +489,9 @@ def main(argv: list[str] | None = None) -> int:
             processes.on_first(publish, planned[-1].out, args.out)
     else:
         run_in_turn(planned, adapters)
-    last = planned[-1]
     spent = f"{time.perf_counter() - started:.0f} s{memory.peak(pick_device(args.device))}"
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
-    print(f"next: {following(last.stage)} {args.out}")
+    print(f"next: {following(planned[-1].stage)} {args.out}")
     return 0
 
 
