@@ -78,11 +78,8 @@ def test_both_losses_read_as_many_candidates_a_step():
         ("--steps 3,4", "--steps has 2 numbers for 3 stages (ssft, scr, ssft)"),
         ("--steps 0", "--steps is 0, expected at least 1"),
         ("--log-every 0", "--log-every is 0, expected at least 1"),
-        (
-            "--sequence ssft,ssft --steps 2,0",
-            "--steps is 0, expected at least 1",
-        ),  # not after the first stage
-        ("--sequence scr --margin -1", "--margin is -1.0, expected 0 or more"),  # not after candidates
+        ("--sequence ssft,ssft --steps 2,0", "--steps is 0, expected at least 1"),  # not after stage 1
+        ("--model tiny --sequence scr --margin -1", "--margin is -1.0"),  # not after the candidates
         ("--save-every -1", "--save-every is -1, expected at least 0"),
         ("--eval-every -5", "--eval-every is -5, expected at least 0"),
     ],
