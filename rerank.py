@@ -223,6 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ValueError(f"{args.samples}: holds no problems yet; sample.py writes them")
     temperature = read_temperature(folder) if folder else 1.0
     source = describe(folder, args, temperature) if folder else {"evaluator": LIKELIHOOD}
+    meta = {k: v for k, v in meta.items() if not k.startswith("evaluator")}  # of scores that were there
     meta |= source | {"samples_digest": samples_digest(problems)}
     wanted = wanted_indices(problems, args.strategy, args.k)
     todo = lacking(problems, open_scored(out, meta, problems, overwrite=args.overwrite), wanted)

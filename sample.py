@@ -156,7 +156,8 @@ def default_out(args: argparse.Namespace, model_name: str) -> Path:
     parts.append("greedy" if greedy else f"n{args.n}-t{args.temperature:g}")
     for name, short in (("top_p", "p"), ("top_k", "k"), ("max_new_tokens", "max"), ("seed", "seed")):
         if getattr(args, name) != DEFAULTS[name] and not (greedy and name.startswith("top")):
-            parts.append(f"{short}{getattr(args, name):g}")
+            value = getattr(args, name)
+            parts.append(f"{short}{value:g}" if isinstance(value, float) else f"{short}{value}")
     for names, word in ((args.families, "only"), (args.exclude_families, "without")):
         parts.extend([word, *(names or ())] if names else [])
     if args.limit:
@@ -174,12 +175,13 @@ def draw_shots(args: argparse.Namespace, problems: list[Problem]) -> list[Proble
     if not args.few_shot:
         return []
     from mathref.data import load_problems
+    from mathref.formats import normalized
 
-    evaluated = {p.problem for p in problems}
+    evaluated = {normalized(p.problem) for p in problems}
     known = load_problems(args.shots, split="train", style=args.style, skip_bad_lines=args.skip_bad_lines)
     for note in known.notes:
         print(f"--shots: {note}", file=sys.stderr)
-    pool = [p for p in known.problems if p.solution and p.problem not in evaluated]
+    pool = [p for p in known.problems if p.solution and normalized(p.problem) not in evaluated]
     if len(pool) < args.few_shot:
         raise ValueError(
             f"--few-shot {args.few_shot}: only {len(pool)} solved problems of {args.shots} are not evaluated "

@@ -86,7 +86,11 @@ def word_logprobs(model: Transformer, texts: Sequence[Ids], words: Words) -> tor
 
     def predicted(places: Sequence[int]) -> torch.Tensor:
         """Log-probabilities (n, V) of what follows the tokens at `places`."""
-        return model.head(hidden[torch.tensor(places, device=device)]).float().log_softmax(dim=-1)
+        rows = hidden[torch.tensor(places, device=device)]  # (n, C)
+        # In bfloat16 logits around 20 are multiples of 1/8: the best candidates of a problem would be tied.
+        with torch.autocast(device.type, enabled=False):
+            wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+            return model.head(wide).float().log_softmax(dim=-1)
 
     # A word's first token is predicted by the text's last one, each later token by the one before it.
     first = predicted(

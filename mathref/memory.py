@@ -102,6 +102,8 @@ def of_sampling(
 def of_scoring(config: ModelConfig, tokens_per_batch: int, dtype: torch.dtype) -> Need:
     """Weights of an evaluator and the widest values of one batch: gate, activation and up of a layer."""
     weights, words = _weights(config, dtype)
+    if dtype.itemsize < 4:  # the head's copy in float32 (evaluator.py)
+        weights += 4 * config.vocab_size * config.n_embd
     batch = 3 * tokens_per_batch * config.n_inner * dtype.itemsize
     parts = f"{words}, and a batch of {tokens_per_batch} tokens {_shown(batch)}"
     return Need(weights, weights + batch, weights, parts, _smaller(dtype), "a smaller --tokens-per-batch")

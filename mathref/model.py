@@ -218,9 +218,9 @@ class Transformer(nn.Module):
         return self.embedding.weight if self.config.tie_embeddings else self.lm_head.weight
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
-        """hidden (..., C) -> logits (..., V)."""
-        cap = self.config.logit_softcap
-        logits = linear(hidden, self.head_weight)
+        """hidden (..., C) -> logits (..., V), computed in the type of `hidden` if that is wider."""
+        cap, weight = self.config.logit_softcap, self.head_weight
+        logits = linear(hidden, weight.to(torch.promote_types(weight.dtype, hidden.dtype)))
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def hidden(

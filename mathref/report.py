@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mathref.files import digest_text
 from mathref.formats import Sample, SampledProblem
 from mathref.metrics import (
     McNemar,
@@ -43,6 +44,11 @@ MAJ_K = 8  # the K of the paper's headline (Table 3)
 CLUSTER_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 100)  # values of K in the cluster curve
 
 
+def tie_seed(seed: int, problem_id: str) -> int:
+    """Another one for each problem: with one for all, every draw between two clusters would take the same."""
+    return int(digest_text(f"{seed} {problem_id}"), 16)
+
+
 @dataclass(frozen=True)
 class Scored:
     """A samples file with one value per problem for every metric; problems are sorted by id."""
@@ -58,6 +64,11 @@ class Scored:
     ties: Ties
     seed: int
     k: int = DEFAULT_K  # K and n of the selection rules
+
+    @property
+    def tie_seeds(self) -> list[int]:
+        """Of the draw among equal clusters, problem by problem."""
+        return [tie_seed(self.seed, p.id) for p in self.problems]
 
     @functools.cached_property
     def sample_curve(self) -> dict[int, dict[str, list[float]]]:
@@ -81,8 +92,8 @@ class Scored:
         total = sum(map(len, self.flags))
         curve: dict[int, dict[str, Any]] = {}
         for k in [k for k in CLUSTER_COUNTS if k < most] + [most]:
-            majority = zip(self.flags, self.clusters, strict=True)
-            values = [majk_at_n(f, c, k, ties=self.ties, seed=self.seed) for f, c in majority]
+            majority = zip(self.flags, self.clusters, self.tie_seeds, strict=True)
+            values = [majk_at_n(f, c, k, ties=self.ties, seed=seed) for f, c, seed in majority]
             held = sum(len(members) for clusters in self.clusters for members in clusters[:k])
             curve[k] = {"majk": values, "share": held / total}
         return curve
@@ -177,11 +188,12 @@ def score(
     if greedy:
         values = {"Pass@1": [float(any(f)) for f in flags]}
     else:
-        majority = list(zip(flags, clusters, strict=True))
+        seeds = [tie_seed(seed, p.id) for p in ordered]
+        majority = list(zip(flags, clusters, seeds, strict=True))
         values = {f"mean@{n}": [sum(f) / len(f) if f else 0.0 for f in flags]}
         if n > 1:
             for m in (1, MAJ_K):
-                values[f"Maj{m}@{n}"] = [majk_at_n(f, c, m, ties=ties, seed=seed) for f, c in majority]
+                values[f"Maj{m}@{n}"] = [majk_at_n(f, c, m, ties=ties, seed=s) for f, c, s in majority]
             for m in powers_of_two(n_least)[1:]:
                 values[f"Pass@{m}"] = [pass_at_k(len(f), sum(f), m) if f else 0.0 for f in flags]
             values[f"Pass@{n}"] = [float(any(f)) for f in flags]

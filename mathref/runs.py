@@ -225,6 +225,8 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"--device {name}: expected auto, cpu, cuda, cuda:N or mps") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--device {name}: not on this machine, which has {torch.cuda.device_count()} GPUs")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # what is recorded (cuda_graph.py) is recorded on the current one
     return device
 
 

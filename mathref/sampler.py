@@ -201,7 +201,8 @@ def _decode(
     usable = max((tokenizer.vocab_size, *(i + 1 for i in tokenizer.eos_ids)))  # ids below it may be chosen
     can_end = _can_end(tokenizer, config.stop, usable).to(device) if config.stop else None
     tokens = torch.zeros(R, steps, dtype=torch.int64, device=device)
-    logprob = torch.zeros(R, dtype=torch.float64, device=device)
+    wide = torch.float32 if device.type == "mps" else torch.float64  # which mps does not have
+    logprob = torch.zeros(R, dtype=wide, device=device)
     length = torch.zeros(R, dtype=torch.int64, device=device)
     stopped = torch.zeros(R, dtype=torch.bool, device=device)
     live = slot = length[:0]  # (A,) the completions being written, and the batch row with each one's text
@@ -226,7 +227,7 @@ def _decode(
         logits, step = logits.float(), length[live]  # (B, V), (A,)
         token = choose(logits[:, :usable], uniforms[live, step], config, slot)  # (A,)
         tokens[live, step] = token
-        logprob[live] += (logits[slot, token] - logits.logsumexp(dim=-1)[slot]).double()
+        logprob[live] += (logits[slot, token] - logits.logsumexp(dim=-1)[slot]).to(wide)
         length[live] = step + 1
         stopped[live] = torch.isin(token, eos)
         if can_end is not None and len(candidates := live[~stopped[live] & can_end[token]]):

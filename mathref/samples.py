@@ -149,6 +149,9 @@ class SamplesFile:
                 f"{self.path}: does not begin with a meta line, so it is not added to; {self.advice}"
             )
         differing = [k for k in {**there, **self.meta} if there.get(k) != self.meta.get(k)]
+        if self.meta.get("device", "cpu") != "cpu":
+            # A GPU repeats no run to the last bit, and one that ran out of memory goes on with fewer rows.
+            differing = [k for k in differing if k != "batch_rows"]
         if differing:
             key = differing[0]
             rest = f" and {len(differing) - 1} more" if len(differing) > 1 else ""

@@ -284,6 +284,11 @@ class Client:
         if self.key is not None and not (self.key.isascii() and self.key.isprintable()):
             raise ValueError("the API key has characters that no key has; look at its environment variable")
 
+    @functools.cached_property
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """One for all requests: from Python 3.12 on, making one reads the system's certificates, 50 ms."""
+        return urllib.request.build_opener(_EveryStatus)
+
     def only_model(self) -> str:
         """The name of the model where the server has just one; ValueError lists several."""
         names = self.ask("/v1/models", None, read_models)
@@ -386,9 +391,8 @@ class Client:
             headers["Authorization"] = f"Bearer {self.key}"
         request = urllib.request.Request(url, data=body, headers=headers)
         deadline = time.monotonic() + self.timeout_s
-        opener = urllib.request.build_opener(_EveryStatus)
         try:
-            with opener.open(request, timeout=self.timeout_s) as response:
+            with self._opener.open(request, timeout=self.timeout_s) as response:
                 return response.status, response.headers, self._body(response, deadline)
         except (OSError, http.client.HTTPException) as error:
             raise self._fault(error) from None

@@ -133,6 +133,18 @@ def test_tie_rules_reach_the_table(tmp_path: Path) -> None:
         assert system["metrics"]["Maj1@2"]["value"] == expected
 
 
+def test_each_problem_draws_among_its_own_equal_clusters(tmp_path: Path) -> None:
+    """One seed for all problems drew the same place in each: with seed 0 always the later of two."""
+    lines = [problem_line(i, "AB") for i in range(100)]  # two clusters of one, the first of them right
+    shares = [
+        numbers(tmp_path, write(tmp_path / "s.jsonl", lines), "--ties", "random", "--seed", str(seed))[
+            "systems"
+        ][0]["metrics"]["Maj1@2"]["value"]
+        for seed in range(3)
+    ]
+    assert all(0.3 < share < 0.7 for share in shares) and len(set(shares)) > 1
+
+
 def test_stored_verdicts_count_unless_regraded(tmp_path: Path) -> None:
     """A foreign engine's wrong verdict stands as it is; --regrade reads the text again."""
     line = problem_line(1, "AAA")

@@ -6,6 +6,7 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -349,3 +350,20 @@ def test_scoring_leaves_no_gradient_behind():
     model = build(SHIPPED.vocab_size)
     score(model, SHIPPED, PROBLEM, SOLUTIONS[:2])
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_log_odds_in_bfloat16_are_not_rounded_to_its_steps():
+    """Logits in bfloat16 are multiples of 1/8 from 16 on: of a tenth of GSM8K's problems the best candidates
+    were tied, and the one sampled first won.
+    """
+    tokenizer = TOKENIZERS["one-token"]
+    exact = build(tokenizer.vocab_size)
+    with torch.no_grad():
+        exact.head_weight.mul_(4)  # logits of some tens, as those of real models
+    coarse = build(tokenizer.vocab_size).bfloat16()
+    coarse.load_state_dict(exact.state_dict())
+    solutions = [f"It is {i}, and {i * i} is its square." for i in range(60)]
+    found = log_odds(coarse, tokenizer, "What is it?", solutions)
+    expected = log_odds(exact, tokenizer, "What is it?", solutions)
+    assert len(set(found)) == len(solutions)
+    assert np.corrcoef(found, expected)[0, 1] > 0.9

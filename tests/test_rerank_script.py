@@ -175,6 +175,21 @@ def test_the_generators_own_likelihood_is_the_control(folder: Path, tmp_path: Pa
     assert all(s.score is None for s in problems[2].samples)  # without an answer nothing is scored
 
 
+def test_the_likelihood_of_a_scored_file_is_no_evaluators(folder: Path, tmp_path: Path) -> None:
+    """The other evaluator's digest stayed in the file, and K and n were chosen with that one's scores."""
+    lines = json.loads(json.dumps(LINES))
+    for sample in (sample for line in lines for sample in line["samples"]):
+        sample["logprob"] = -1.0
+    samples, scored, out = (tmp_path / name for name in ("with.jsonl", "scored.jsonl", "likelihood.jsonl"))
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert run(folder, scored, "--samples", str(samples)) == 0
+    before = read_samples(scored)[0]
+    assert run(folder, out, "--evaluator", "likelihood", "--samples", str(scored)) == 0
+    meta = read_samples(out)[0]
+    assert {k for k in before if k.startswith("evaluator")} > {"evaluator", "evaluator_digest"}
+    assert {k: v for k, v in meta.items() if k.startswith("evaluator")} == {"evaluator": "likelihood"}
+
+
 def changed(folder: Path, tmp_path: Path, change: Callable[[dict], None]) -> Path:
     """The samples of `folder` with a change to each line."""
     lines = json.loads(json.dumps(LINES))

@@ -37,6 +37,17 @@ def test_a_device_out_of_memory_is_one_line_with_what_takes_less(capsys):
     assert "--activation-checkpointing" in line and line.count("\n") == 1
 
 
+def test_a_named_gpu_becomes_the_current_one(monkeypatch):
+    """Steps of decoding are recorded on the current one: recorded elsewhere, they replayed nothing."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert pick_device("cuda:1") == torch.device("cuda:1") and chosen == [torch.device("cuda:1")]
+    with pytest.raises(ValueError, match="^--device cuda:2: not on this machine, which has 2 GPUs"):
+        pick_device("cuda:2")
+
+
 @pytest.mark.parametrize("name", ["cpu:x", "cpu:-2", "tpu", "cuda:99", ""])
 def test_an_unknown_device_is_a_mistake(name):
     """Some names passed the check of their first word and ended in torch's own error."""

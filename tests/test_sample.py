@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import sample
+from mathref.formats import Problem
 from mathref.grader import grade
 from mathref.model import ModelConfig, Transformer
 from mathref.runs import run_command
@@ -264,3 +265,23 @@ def test_help_is_fast_and_complete() -> None:
         assert flag in shown.stdout
     code = "import sample, sys; sys.exit(any(m in sys.modules for m in ('torch', 'sympy', 'numpy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
+
+
+def test_a_shot_set_otherwise_than_an_evaluated_problem_is_that_problem(tmp_path: Path) -> None:
+    """Texts were compared as they stand: "$2 + 3$" was an example for "$2+3$", with the solution."""
+    lines = [{"problem": f"Compute ${a} + 3$.", "answer": str(a + 3), "solution": f"\\boxed{{{a + 3}}}"}
+             for a in (2, 4)]  # fmt: skip
+    shots = tmp_path / "shots.jsonl"
+    shots.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    args = sample.parse_args(["--few-shot", "1", "--shots", str(shots)])
+    evaluated = [Problem("a", "Compute $2+3$.", "5")]
+    assert [p.answer for p in sample.draw_shots(args, evaluated)] == ["7"]
+
+
+def test_seeds_are_whole_in_a_default_name() -> None:
+    """Two seeds of eight digits had one name, 2.02611e+07."""
+    names = [
+        sample.default_out(sample.parse_args(["--seed", seed]), "ssft").name
+        for seed in ("20261126", "20261127")
+    ]
+    assert names == ["ssft-test-n64-t0.9-seed20261126.jsonl", "ssft-test-n64-t0.9-seed20261127.jsonl"]

@@ -90,6 +90,22 @@ def test_samples_of_another_run_are_refused_and_kept(tmp_path: Path) -> None:
     assert read_samples(path) == ({"seed": 1}, [])
 
 
+def test_on_a_gpu_a_run_goes_on_with_fewer_rows(tmp_path: Path) -> None:
+    """It ran out of memory, was told to take fewer, and then refused its own file."""
+    path = tmp_path / "a.jsonl"
+    meta = {"seed": 0, "batch_rows": 256, "device": "cuda"}
+    with SamplesFile(path, meta) as file:
+        file.append(ALL[:1])
+    with SamplesFile(path, {**meta, "batch_rows": 64}) as file:
+        assert file.done == {"a"}
+    with pytest.raises(ValueError, match="seed is 0 there, 1 here"):
+        SamplesFile(path, {**meta, "batch_rows": 64, "seed": 1})
+    with SamplesFile(tmp_path / "b.jsonl", {**meta, "device": "cpu"}) as file:
+        file.append(ALL[:1])
+    with pytest.raises(ValueError, match="batch_rows is 256 there, 64 here"):  # a CPU repeats to the last bit
+        SamplesFile(tmp_path / "b.jsonl", {**meta, "device": "cpu", "batch_rows": 64})
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_a_file_without_samples_is_no_other_runs(name: str, tmp_path: Path) -> None:
     """What a run that failed before its first sample leaves; a line of another kind is still refused."""
