@@ -44,7 +44,8 @@ def _letter(name: Hashable) -> Form:
 
 def lowest_terms(n: Normalizer, ratio: Form) -> Form:
     """The ratio divided by its first part, so that 2:4 and 1:2 are one."""
-    if any(part.kind != "scalar" for part in ratio.parts) or not ratio.parts[0].parts[0]:
+    zeros = [part.kind != "scalar" or not part.parts[0] for part in ratio.parts]
+    if zeros[0] or sum(zeros) > len(zeros) - 2:  # nothing to compare: 5:00 is not 7:0
         return ratio._replace(kind="ratio")
     factor = n.inverse(ratio.parts[0].parts[0])
     return Form("ratio", tuple(scalar(n.mul(part.parts[0], factor)) for part in ratio.parts))

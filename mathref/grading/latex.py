@@ -30,6 +30,7 @@ _PRODUCTS = {
     **dict.fromkeys(("*", "cdot", "times", "ast", "bullet"), "times"),
     **{"/": "by", "div": "by", "bmod": "mod", "mod": "mod"},
 }
+_MODULO = ("mod", "bmod", "modulo")
 _CLOSINGS = {
     **{"(": (")", "]", "["), "[": ("]", ")", "["), "]": ("[", "]")},
     **{"{": ("}",), r"\{": ("}",), "langle": ("rangle",)},
@@ -47,6 +48,8 @@ class Parser:
         self.indices: set[str] = set()  # summation variables in scope
         self.dropped: list[str] = []  # words after quantities so far
         self.bars = 0  # open |...|, inside which a bar in operator position closes
+        # Beside \equiv a mod names the modulus of the statement; alone it is the remainder, 10 mod 7 = 3.
+        self.congruent = any(token.text == "equiv" for token in tokens)
 
     # -- access
     def peek(self, offset: int = 0) -> Token:
@@ -162,13 +165,16 @@ class Parser:
             lettered = commands.order(self) if relation in ("sim", "cong") else None
             parts += [relation, lettered or self.ratio()]
         node = parts[0] if len(parts) == 1 else ("chain", tuple(parts))
-        if self.at("pmod"):
-            self.index += 1
-            return ("congruence", node, self.argument())
-        if self.at("(") and self.peek(1).text == "mod":
+        if self.take("pmod"):
+            whole = self.peek().kind == "num"  # \pmod 11, which TeX would take for 1
+            return ("congruence", node, self.primary() if whole else self.argument())
+        if self.at("(") and self.peek(1).text in _MODULO:
             self.index += 2
             node = ("congruence", node, self.sum())
             self.expect(")")
+        elif self.congruent and self.peek().text in _MODULO:
+            self.index += 1
+            node = ("congruence", node, self.sum())
         return node
 
     def relation(self) -> str | None:
@@ -254,6 +260,8 @@ class Parser:
             token = self.tokens[self.index]
             known = token[0] in _SIGNS or (token[0] == "word" and quantities.at_times(self))
             operator = _PRODUCTS.get(token[1], "") if known else ""
+            if operator == "mod" and self.congruent:
+                return product(factors)
             self.index += len(operator) > 0
             if operator == "times":
                 factors.append(self.signed_factor())
@@ -285,7 +293,7 @@ class Parser:
         if token.kind in ("num", "let", "repeating", "digits"):
             return True
         if token.kind == "op":
-            if token.text == "(" and self.peek(1).text == "mod":
+            if token.text == "(" and self.peek(1).text in _MODULO:
                 return False
             if token.text == "[":  # unless it closes: [0,1[
                 return self.peek(1).kind != "end" and not self.at_closing(1)
@@ -313,10 +321,10 @@ class Parser:
             self.index += 3
             return self.postfix(self.degrees(node))
         start = self.index
-        if self.at("{") and self.peek(1).kind == "word" and self.peek(2).text == "}":  # 5^{\text{th}}
+        if self.at("{") and _ending(self.peek(1)) and self.peek(2).text == "}":  # 5^{\text{th}}
             self.index += 3
             return node
-        if self.peek().kind == "word":
+        if _ending(self.peek()):
             self.index += 1
             return node
         if self.at("{") and self.peek(1).text == "prime":
@@ -456,6 +464,11 @@ class Parser:
         if node[0] == "list" and node[2] == ",":
             return ("set", node[1])
         return node
+
+
+def _ending(token: Token) -> bool:
+    """Whether an exponent is a word, as that of an ordinal is, and no letter set upright."""
+    return token.kind == "word" and len(token.text) > 1
 
 
 def _assigns(node: Node) -> bool:

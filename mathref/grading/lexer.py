@@ -24,6 +24,7 @@ from mathref.grading.vocabulary import (
     SYMBOL_COMMANDS,
     TEXT_COMMANDS,
     UNICODE,
+    UNIT_LETTERS,
     UNITS,
     UPRIGHT_NAMES,
     WORDS,
@@ -117,6 +118,8 @@ def clean(text: str) -> str:
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
     if "+/-" in text:
         text = text.replace("+/-", r"\pm ")
+    if "clock" in text:
+        text = re.sub(r"o'clock\b", "oclock", text)  # a noun; o' alone is a letter with a prime
     if ".m" in text:
         text = re.sub(r"(?<![A-Za-z])([ap])\.m\.", r"\1m", text)
     if "x 10^" in text:
@@ -240,6 +243,8 @@ def _append_word(tokens: list[Token], word: str) -> None:
         tokens.append(Token("cmd", "infty" if word.lower() == "infinity" else word.lower(), True))
     elif word in ("e", "i"):
         tokens.append(Token("let", word, True))
+    elif len(word) == 1 and word not in UNIT_LETTERS:
+        tokens.append(Token("let", word, True))  # 2\mathrm{x} is a product, 2\text{ m} a length
     else:
         tokens.append(Token("word", word if len(word) == 1 else word.lower(), True))
 

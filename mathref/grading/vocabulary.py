@@ -165,8 +165,14 @@ MULTIPLIERS = {
     "million": 10**6,
     "billion": 10**9,
     "trillion": 10**12,
+    "quadrillion": 10**15,
+    "quintillion": 10**18,
     "dozen": 12,
+    "lakh": 10**5,
+    "crore": 10**7,
 }
+MULTIPLIERS |= {f"{word}s": value for word, value in MULTIPLIERS.items()}  # 5 millions are no noun
+MULTIPLIERS["tens"] = 10
 
 _ORDINALS = {
     **{"third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12},
@@ -178,7 +184,9 @@ _ORDINALS = {
 FRACTION_WORDS = {"half": 2, "halves": 2, **_ORDINALS, **{f"{word}s": n for word, n in _ORDINALS.items()}}
 
 # Words after a number that are no unit: they continue the sentence, or tell morning from evening.
-NOT_UNITS = frozenset("and or am pm mod is not than but to by isn't no more less least most out from".split())
+NOT_UNITS = frozenset(
+    "and or am pm mod modulo is not than but to by isn't no more less least most out from".split()
+)
 
 # Words that change the value of what stands before them: never a unit.
 VALUE_WORDS = frozenset(
@@ -213,6 +221,9 @@ UNITS = frozenset(
     " rad USD mi ms Hz kJ"
     " cc pm am PM AM in th st nd rd".split()
 )
+
+# Letters that are a unit (or a direction) in \text{}; any other letter there is a variable set upright.
+UNIT_LETTERS = frozenset("mgshlLNJWVAKCFSE")
 
 # Of units and words those that are a product of letters unless they stand apart: 2mg, at^2, ax+by.
 AMBIGUOUS = frozenset("mg ms in st nd rd th at by an on".split())
