@@ -27,7 +27,7 @@ from typing import NamedTuple
 from mathref.grading import answers, forms
 from mathref.grading.algebra import Normalizer
 from mathref.grading.latex import parse
-from mathref.grading.lexer import MAX_LENGTH, clean
+from mathref.grading.lexer import MAX_LENGTH, clean, without_bold
 from mathref.grading.poly import clock
 from mathref.grading.syntax import ParseError
 
@@ -41,16 +41,20 @@ _HEADED = re.compile(  # the "# Answer" of PRM800K and its like; its formula may
     r"\s*(?:\\\[([^#]{1,2000}?)\\\]|\$\$([^$#]{1,2000})\$\$|(\S[^\n]*))",
     re.MULTILINE | re.IGNORECASE,
 )
-# A sentence below such a heading: "The area of the triangle is 40."
-_VERDICT = re.compile(r"(?:The|So|Thus|Therefore|Hence)\b.*\b(?:is|are|equals)\s+(\S.*?)\.?$")
+# A sentence in the place of an answer: "The area of the triangle is 40.", "There are 5 ways to do so."
+_VERDICT = re.compile(
+    r"(?:The|So|Thus|Therefore|Hence)\b.*\b(?:is|are|equals)\s+(\S.*?)\.?$"
+    r"|[^\d$\\]*,\s+which\s+(?:is|are|equals)\s+(\S.*?)\.?$"
+    r"|There\s+(?:is|are)\s+(\S.*?)(?:\s+(?:to|of|in|for|that|which|with|such)\s+[a-z].*)?\.?$"
+)
 _GSM8K = re.compile(r"####\s*(\S[^\n]*)")
 _FILLER = (
     "clearly|therefore|simply|thus|then|hence|likewise|just|now|indeed|obviously|exactly|actually"
-    r"|given\s+by|found\s+to\s+be|equal\s+to"
+    r"|given\s+by|found\s+to\s+be|equal\s+to|approximately|about|roughly|around|also|still|only"
 )
 _SENTENCE = re.compile(
     rf"\banswers?(?:(?:\s+(?:to|of|for)\s+(?:this|the|our)\s+\w+|,\s*(?:{_FILLER}),)?"
-    r"\s+(?:is|are|equals?|would\s+be|will\s+be|must\s+be)\b|\s*(?:\*\*\s*)?[:=])"
+    r"\s+(?:is|are|equals?|(?:would|will|must|should)\s+be)\b|\s*(?:\*\*\s*)?[:=])"
     r"(?!\s+(?:found|obtained|calculated|computed|determined|derived|reached|verified|correct)\b(?!\s+to\s+be\b))"
     rf"(?:[\s,]*\b(?:{_FILLER})\b,?)*(?:\s*:)?\s*(?:\*\*)?\s*",
     re.IGNORECASE,
@@ -59,7 +63,14 @@ _FORMULA = re.compile(
     r"(?:\$\$?([^$]+)\$\$?|\\\[((?:(?!\\\]).)+)\\\]|\\\(((?:(?!\\\)).)+)\\\))(?=\s*(?:[.\n*]|$|I hope))",
     re.DOTALL,
 )
-_END_OF_SENTENCE = re.compile(r"\.?\s*I hope it is correct|\.(?=\s|$|\*)|\n", re.IGNORECASE)
+# The stops of p.m. and sq. end no sentence, a reason behind the answer is none of it.
+_END_OF_SENTENCE = re.compile(
+    r"\.?\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)\.(?=\s|$|\*)"
+    r"|(?<=\b[ap]\.m\.)(?=\s+(?-i:[A-Z])|\s*$)"
+    r"|,?\s+(?:because|since)\b|,\s+(?:and|so)\s+we\b|(?<=[\d$)}]),\s+which\b|\n",
+    re.IGNORECASE,
+)
+_BOLD_OPENS = re.compile(r"(?:^|\s)\*\*\s*$")
 
 
 def _boxed(text: str) -> str | None:
@@ -83,11 +94,31 @@ def _boxed(text: str) -> str | None:
     return best[1] if best else None
 
 
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match of a pattern."""
+    found = None
+    for match in pattern.finditer(text):
+        found = match
+    return found
+
+
+def _bare(answer: str) -> str:
+    """An answer without marks of emphasis, and without the stop behind them."""
+    bare = without_bold(answer.strip())
+    if bare != answer.strip() and bare.endswith(".") and not bare.endswith(".."):
+        bare = bare[:-1]
+    return bare.strip("*").strip()
+
+
+def _verdict(sentence: str) -> str:
+    """What a whole sentence in the place of an answer says, or the sentence where it is none."""
+    verdict = _VERDICT.match(sentence)
+    return verdict.group(verdict.lastindex) if verdict else sentence
+
+
 def _stated(text: str) -> str | None:
     """What follows the last "the answer is": a formula between dollars, else the rest of its sentence."""
-    found = None
-    for match in _SENTENCE.finditer(text):
-        found = match
+    found = _last(_SENTENCE, text)
     if found is None:
         return None
     rest = text[found.end() : found.end() + MAX_LENGTH].lstrip()
@@ -95,8 +126,10 @@ def _stated(text: str) -> str | None:
         return None
     if formula := _FORMULA.match(rest):
         return formula.group(formula.lastindex).strip() or None
+    if _BOLD_OPENS.search(found.group()):  # of **3.5** cm
+        rest = "**" + rest
     end = _END_OF_SENTENCE.search(rest)
-    sentence = (rest[: end.start()] if end else rest).strip().strip("*").strip()
+    sentence = _verdict(_bare(rest[: end.start()] if end else rest))
     formula = re.match(r"\\[(\[](.+?)\\[)\]]|\$([^$]+)\$(?!.*\$)", sentence)
     if formula:  # one formula, and words after it
         sentence = (formula.group(1) or formula.group(2)).strip()
@@ -108,26 +141,30 @@ def _stated(text: str) -> str | None:
 def extract_answer(text: str) -> str | None:
     r"""The final answer that a solution states, or None.
 
-    In this order: the last complete \boxed or \fbox, an "# Answer" heading as in PRM800K, "####" of GSM8K,
-    <answer> tags, and "the answer is ..."; a number that merely comes last is never taken for an answer.
+    In this order: the last complete \boxed or \fbox, an "# Answer" heading as in PRM800K, <answer> tags, and
+    the last of "####" of GSM8K and "the answer is ..."; a number that merely comes last is never taken for an
+    answer, nor what stands in thoughts before </think>.
     """
     if not isinstance(text, str):
         return None
+    thoughts = text.rfind("</think>") + len("</think>")
+    if thoughts >= len("</think>") and text[thoughts:].strip():
+        text = text[thoughts:]
     if (answer := _boxed(text)) is not None:
         return answer
-    for pattern in (_HEADED, _GSM8K):
-        found = None
-        for match in pattern.finditer(text):
-            found = match
-        if found is not None:
-            answer = found.group(found.lastindex).strip().strip("*").strip()
-            verdict = _VERDICT.match(answer)
-            return _stated(answer) or (verdict.group(1) if verdict else answer)
+    marked = _last(_GSM8K, text)
+    if headed := _last(_HEADED, text):
+        answer = _bare(headed.group(headed.lastindex))
+        return _stated(answer) or _verdict(answer)
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
-    if start >= 0 and (answer := text[start + len("<answer>") : end].strip()):
-        return answer
-    return _stated(text)
+    if start >= 0 and (answer := _bare(text[start + len("<answer>") : end])):
+        return _stated(answer) or answer
+    if marked is None:
+        return _stated(text)
+    # "####" is a heading of Markdown, too: what is stated below it is the answer.
+    answer = _bare(marked.group(1))
+    return _stated(text[marked.end() :]) or _stated(answer) or _verdict(answer)
 
 
 # ---------------------------------------------------------------- reading

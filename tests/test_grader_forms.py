@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from mathref.grader import canonical, compare, is_equivalent
+from mathref.grader import canonical, compare, extract_answer, grade, is_equivalent
 
 Pairs = list[tuple[str, str]]
 
@@ -42,6 +42,10 @@ DIFFERENT: dict[str, Pairs] = {
     "ratios with a part of nothing were all one": [
         *(("5:00", "7:0"), ("5:0", "7:0"), ("0:5", "0:7"), ("5:00:00", "7:0:0")),
     ],
+    "words and marks around an answer are dropped, not its value": [
+        *(("about 5", "6"), ("about 5", "> 5"), ("Option C", "Option D"), ("**5**.", "6"), ("2**3**2", "2")),
+        ("3:30 P.M.", "3:30 a.m."),
+    ],
 }
 
 EQUAL: dict[str, Pairs] = {
@@ -59,6 +63,16 @@ EQUAL: dict[str, Pairs] = {
         *(("two millions", "2000000"), ("5 tens", "50")),
     ],
     "o'clock is a noun": [("7 o'clock", "7"), (r"7\text{ o'clock}", "7")],
+    "words in front of a value were text": [
+        *(("5", r"\text{approximately } 5"), ("5", "about 5"), ("12", "roughly twelve"), ("5", "exactly 5")),
+        *(("5 miles", "about 5 miles"), ("C", "Option C"), ("(C)", "Option (C).")),
+    ],
+    "marks of emphasis were dropped at both ends only": [
+        *(("5", "**5**."), ("12", "7 + 5 = **12**."), ("**5** apples", "5"), ("2**3**2", "512")),
+    ],
+    "the stops of p.m. were asked for": [
+        *(("3:30 p.m", "3:30 p.m."), ("1:03 P.M.", "1:03 PM"), ("3:30 P.M.", "3:30 p.m.")),
+    ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }
 
@@ -76,3 +90,71 @@ def test_spellings_of_one_answer_are_equal(reason: str) -> None:
     for a, b in EQUAL[reason]:
         assert is_equivalent(a, b), (a, b, compare(a, b))
         assert is_equivalent(b, a), (b, a, compare(b, a))
+
+
+EXTRACTED: dict[str, Pairs] = {
+    '"####" won, although it is a heading of Markdown, too': [
+        ("#### Step 2: compute\nThe answer is 5.", "5"),
+        ("#### 42", "42"),
+        ("The answer is 4.\n#### 42", "42"),
+        ("#### 5\n\nThe answer is correct.", "5"),
+    ],
+    "a stop behind emphasis stayed, and emphasis within": [
+        ("#### **5**.", "5"),
+        ("### Final Answer\n**5**.", "5"),
+        ("### Final Answer\n**5.**", "5"),
+        ("the answer is 7 + 5 = **12**.", "7 + 5 = 12"),
+        ("The answer is **5**.", "5"),
+        ("**Answer:** 5", "5"),
+        ("Answer: **5**", "5"),
+        ("The answer is **3.5** cm", "3.5 cm"),
+        ("**The answer is 5.**", "5"),
+        ("The answer is **5 apples.** So", "5 apples"),
+        ("<answer>**5**.</answer>", "5"),
+        ("The answer is (**B**) 5.", "(B) 5"),
+    ],
+    "words in front of the answer stayed, or none was found": [
+        ("The answer is approximately 12.", "12"),
+        ("The answer is about 12.", "12"),
+        ("the answer should be 5", "5"),
+        ("The answer is also 5.", "5"),
+    ],
+    "a reason behind the answer was a part of it": [
+        ("The answer is 5 because 2+3 = 5.", "5"),
+        ("The answer is 5, since 2+3.", "5"),
+        ("The answer is 5, and we are done.", "5"),
+        ("The answer is $5$ since $2+3=5$", "5"),
+        ("The answer is 5, so we stop.", "5"),
+        ("The answer is 5, which is prime.", "5"),
+        ("The answer is the same as the initial value, which is 12.", "12"),
+    ],
+    "the stop of an abbreviation ended the sentence": [
+        ("The answer is 3:30 p.m.", "3:30 p.m."),
+        ("The answer is 3:30 p.m. That was easy.", "3:30 p.m."),
+        ("The answer is 3:30 p.m. We are done.", "3:30 p.m."),
+        ("The answer is 34 sq. units.", "34 sq. units"),
+    ],
+    "what a box in the thoughts holds won": [
+        ("<think>maybe \\boxed{4}</think> <answer>5</answer>", "5"),
+        ("<think>so \\boxed{4}</think>", "4"),
+        ("<think>maybe \\boxed{4}</think> The answer is 5.", "5"),
+    ],
+    "sentences in the place of an answer were read below headings only": [
+        ("The answer is still only 5.", "5"),
+        ("Answer: There are 5 ways.", "5 ways"),
+        ("Answer: There are 5 ways to do this.", "5 ways"),
+        ("Answer: The area is $5$ square units.", "5"),
+        ("Answer: Option C", "Option C"),
+        ("<answer>The answer is 5.</answer>", "5"),
+        ("The answer is 2 and 3.", "2 and 3"),
+        ("The answer is (1, 2).", "(1, 2)"),
+        ("Answer: The answer is 5.", "5"),
+    ],
+}
+
+
+@pytest.mark.parametrize("reason", EXTRACTED)
+def test_answers_are_extracted_without_what_stands_around_them(reason: str) -> None:
+    for text, answer in EXTRACTED[reason]:
+        assert extract_answer(text) == answer
+        assert grade(text, answer)

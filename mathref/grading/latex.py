@@ -145,6 +145,8 @@ class Parser:
             and self.peek(1).text not in ("and", "or")
         ):
             token = self.peek(1)  # a hyperbola
+        if quantities.precision(self):
+            return self.chain()
         if token.kind == "word" and len(token.text) > 1 and not numerals.words_ahead(self):
             words = quantities.words(self)
             return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
@@ -179,11 +181,9 @@ class Parser:
 
     def relation(self) -> str | None:
         token = self.peek()
-        if token.kind in ("op", "cmd"):
-            if token.text == "not":
-                return None
-            return RELATIONS.get(token.text)
-        return None
+        if token.kind in _SIGNS:
+            return None if token.text == "not" else RELATIONS.get(token.text)
+        return quantities.precision(self)
 
     def function_name(self) -> Node | None:
         """`p(x)`, `T(a, b)` or `p(2)` as the whole left-hand side of an equation names a function."""

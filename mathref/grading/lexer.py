@@ -74,9 +74,11 @@ _SPELLINGS = {
 _LOOKS = re.compile(
     "|".join([_DROPPED, *(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)])
 )
+_BOLD = re.compile(r"(?<![^\s=(:,])\*\*(?=[^\s*])([^*]{1,500})(?<=\S)\*\*(?![^\s.,;:!?)])")  # not 2**3**2
 _WRAPPER = re.compile(
     r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{)|\\(?:therefore|implies|Rightarrow)(?![A-Za-z])"
-    r"|(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?)",
+    r"|(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?"
+    r"|(?:option|choice)\s+(?=\(?[A-E]\)?\.?$))",
     re.IGNORECASE,
 )
 _BASED = re.compile(
@@ -91,13 +93,18 @@ def _respelled(match: re.Match[str]) -> str:
     return _SPELLINGS.get(match.group(), "")
 
 
+def without_bold(text: str) -> str:
+    """The text without marks of emphasis: 7 + 5 = **12**."""
+    return _BOLD.sub(r"\1", text) if "**" in text else text
+
+
 def clean(text: str) -> str:
     """The text without what only concerns its looks: delimiters, spacing, sizes, Unicode variants, a final
     stop.
     """
     if not text.isascii():
         text = _plain(text)
-    text = text.strip()
+    text = without_bold(text.strip())
     while match := _WRAPPER.match(text):
         if match.end() == len(text):
             break
@@ -120,8 +127,8 @@ def clean(text: str) -> str:
         text = text.replace("+/-", r"\pm ")
     if "clock" in text:
         text = re.sub(r"o'clock\b", "oclock", text)  # a noun; o' alone is a letter with a prime
-    if ".m" in text:
-        text = re.sub(r"(?<![A-Za-z])([ap])\.m\.", r"\1m", text)
+    if ".m" in text or ".M" in text:
+        text = re.sub(r"(?<![A-Za-z])([apAP])\.([mM])\b\.?", r"\1\2", text)
     if "x 10^" in text:
         text = re.sub(r"(?<=\d) x (?=10\^)", r"\\times ", text)
     if "U" in text:

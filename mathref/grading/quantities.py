@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 from mathref.grading import numerals
 from mathref.grading.syntax import Node, ParseError, divide, num
-from mathref.grading.vocabulary import FRACTION_WORDS, MULTIPLIERS, NOT_UNITS, OPPOSITES, VALUE_WORDS
+from mathref.grading.vocabulary import (
+    FRACTION_WORDS,
+    MULTIPLIERS,
+    NOT_UNITS,
+    NUMBER_WORDS,
+    OPPOSITES,
+    PRECISION,
+    VALUE_WORDS,
+)
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
@@ -40,6 +48,14 @@ def words(p: Parser) -> Node:
     if len(found) > 1 and found[0] in ("a", "an", "the"):
         found = found[1:]
     return ("text", " ".join(found).lower())
+
+
+def precision(p: Parser) -> str | None:
+    """The relation that a word in front of a value stands for: about 5 is read as \\approx 5 is."""
+    following = p.peek(1)
+    if p.peek().kind != "word" or p.peek().text not in PRECISION:
+        return None
+    return PRECISION[p.peek().text] if following.kind != "word" or following.text in NUMBER_WORDS else None
 
 
 # ---------------------------------------------------------------- words with a value

@@ -147,6 +147,9 @@ RELATIONS = {
     **{"rightarrow": "->", "parallel": "par", "perp": "perp", "sim": "sim", "cong": "cong"},
 }
 
+# Words in front of a value that say how exact it is, as \approx does.
+PRECISION = {**dict.fromkeys("approximately about roughly around approx".split(), "~"), "exactly": "="}
+
 NUMBER_WORDS = {
     word: value
     for value, word in enumerate(
