@@ -46,6 +46,23 @@ DIFFERENT: dict[str, Pairs] = {
         *(("about 5", "6"), ("about 5", "> 5"), ("Option C", "Option D"), ("**5**.", "6"), ("2**3**2", "2")),
         ("3:30 P.M.", "3:30 a.m."),
     ],
+    "the numbers of roots were names": [
+        *(("(3,2)", "x_1=2,x_2=3"), ("x_1=2,x_2=3", "x_1=3,x_2=2"), ("a_1=2,a_2=3", "3,2")),
+        *(
+            ("x_1=2,y_1=3", "3,2"),
+            ("y=2,y=3", "x_1=2,x_2=3"),
+            ("x_1=2, x_2=3", "2"),
+            ("x_1=2,x_1=3", "(2,3)"),
+        ),
+    ],
+    "times without minutes were another kind": [
+        *((r"9\text{ a.m.}", "9:00 p.m."), ("9 a.m.", "9:30 a.m."), ("9 a.m.", "10 a.m.")),
+    ],
+    "units are no products of letters, and products no units": [
+        *((r"2\pi in^2+1", r"2\pi"), (r"2\pi in", r"2\pi"), (r"\frac{1}{2} mg", r"\frac12"), ("2pt", "2")),
+        *((r"\frac{1}{2}km", r"\frac12"), (r"\frac{1}{2} km x", r"\frac12"), ("5/hr", "5"), ("7 km/x", "7")),
+        *(("5 pt + 3", "8"), ("$2$ and $3$", "2"), ("$5$ north", "$5$ south"), ("$2$ million", "2")),
+    ],
 }
 
 EQUAL: dict[str, Pairs] = {
@@ -72,6 +89,35 @@ EQUAL: dict[str, Pairs] = {
     ],
     "the stops of p.m. were asked for": [
         *(("3:30 p.m", "3:30 p.m."), ("1:03 P.M.", "1:03 PM"), ("3:30 P.M.", "3:30 p.m.")),
+    ],
+    "roots with a number were several unknowns": [
+        *(("-3, 2", "x_1 = 2, x_2 = -3"), (r"x=-3 \text{ or } x=2", "x_1=-3, x_2=2")),
+        *((r"1\pm\sqrt2", r"x_1=1+\sqrt2, x_2=1-\sqrt2"), (r"\lambda_1=2,\lambda_2=3", "3,2")),
+        *(("(2,3)", "x_1=2,x_2=3"), ("x_2=3,x_1=2", "x_1=2,x_2=3"), (r"\{2,-3\}", "x_1=2, x_2=-3")),
+    ],
+    "a time had to be spelled in full": [
+        *((r"9\text{ a.m.}", "9:00 a.m."), ("9am", "9:00 AM"), ("3{:}30", "3:30")),
+    ],
+    "a unit was read behind a literal and pi only": [
+        *((r"2\sqrt{3} cm", r"2\sqrt3"), (r"$\frac{5}{2}$ cm", r"\frac52"), (r"2\frac{1}{2} hrs", "2.5")),
+        *(
+            (r"36\pi in^3", r"36\pi"),
+            ("7 km/hr", "7"),
+            ("7 ft/sec", "7"),
+            ("7 mi/hr", "7"),
+            ("7 sq. ft.", "7"),
+        ),
+        *(("34 sq. units", "34"), ("5 yrs", "5"), ("5 gal", "5"), ("5 tbsp", "5"), ("5 kgs", "5")),
+        *((r"(1+\sqrt{2}) cm", r"1+\sqrt2"), (r"\frac{5}{2} km/h", "2.5"), ("2 mg", "2")),
+    ],
+    "letters behind dollars are words": [
+        *(
+            ("$5$ cups of tea", "5"),
+            ("$7$ m", "7"),
+            (r"$\frac{5}{2}$ cm^3", "2.5"),
+            ("$2$ million", "2000000"),
+        ),
+        *(("$3:30$ p.m.", "3:30 pm"), ("$10$ mod $3$", "1"), ("$2$ to $3$", "2:3"), ("$1$ half", "1/2")),
     ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }

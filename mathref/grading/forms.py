@@ -8,6 +8,7 @@ gives equal keys only to equal answers, which spares collections most of their c
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from mathref.grading import realsets
 from mathref.grading.algebra import Normalizer
 from mathref.grading.poly import INF, Poly, Undefined
 
+_ROOT = re.compile(r"(?:[kmnprt-z]|\\lambda|\\theta)(?=_\d+$)")  # x_1, x_2; but a_1, a_2 is a sequence
 COORDINATES = frozenset(("sym", letter) for letter in "xyz")  # names of assignments that have an order
 
 
@@ -153,9 +155,25 @@ def same_in_order(n: Normalizer, a: tuple[Form, ...] | None, b: tuple[Form, ...]
     return len(a) == len(b) and all(map(lambda x, y: same(n, x, y), a, b))
 
 
+def _roots(form: Form) -> Form:
+    """The list with one name for all where its names number the values of one unknown: x_1 = 2, x_2 = -3."""
+    called = names(form)
+    stems = {_ROOT.match(name[1]) for name in called if name[0] == "sym"}
+    letters = {match and match.group() for match in stems}
+    if len(set(called)) < max(2, len(called)) or len(letters) != 1 or None in letters:
+        return form
+    if any(name[0] != "sym" for name in called):
+        return form
+    shared = ("sym", letters.pop())
+    return form._replace(parts=tuple(Form("assign", (item.parts[0], None), shared) for item in form.parts))
+
+
 def _same_lists(n: Normalizer, a: Form, b: Form) -> bool:
     """Unordered and without repetitions; names must agree where both sides have them, and where one side has
-    several they stand for an order."""
+    several they stand for an order, unless they number the roots of an equation."""
+    roots = _roots(a), _roots(b)
+    if (roots[0] is a) != (roots[1] is b):  # numbered on both sides the names count
+        a, b = roots
     left, right = names(a), names(b)
     if len(set(left or right)) > 1 and not (left and right):
         return same_in_order(n, in_order(a), in_order(b))

@@ -215,6 +215,8 @@ class Parser:
             items.append(self.setwise())
         node = items[0] if len(items) == 1 else ("ratio", tuple(items), commands.time_of_day(self, start))
         if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
+            if node[0] == "num":  # 9 a.m. is 9:00 a.m.
+                node = ("ratio", (node, num(0)), True)
             return ("clock", node, self.next().text.replace(".", ""))
         quantities.units(self)
         return quantities.marked(self, node, words)

@@ -81,6 +81,7 @@ _WRAPPER = re.compile(
     r"|(?:option|choice)\s+(?=\(?[A-E]\)?\.?$))",
     re.IGNORECASE,
 )
+_BEHIND_FORMULA = re.compile(r"\$([^$]+)\$\s*([A-Za-z][A-Za-z /]*(?:\^[23])?\.?)$")
 _BASED = re.compile(
     r"\\(?:text|mathrm)\s*\{([0-9A-F]+)\}(?=(?:[0-9A-F]|\\(?:text|mathrm)\s*\{[0-9A-F]+\})*_)"
 )
@@ -114,6 +115,9 @@ def clean(text: str) -> str:
             text = text[match.end() : -2].strip()
         else:
             text = text[match.end() :]
+    text = re.sub(r"\bsq\.\s*", "sq ", text) if "sq." in text else text
+    if "$" in text and (match := _BEHIND_FORMULA.fullmatch(text)):  # letters behind the dollars are words
+        text = match.group(1) + r"\text{ " + match.group(2) + "}"
     if "\\" in text or "$" in text or "{,}" in text:
         text = _LOOKS.sub(_respelled, text)
         if "\\begin" in text:
@@ -123,6 +127,8 @@ def clean(text: str) -> str:
     # The rarer spellings are looked for only where a cheap test says that they may occur.
     if "_" in text:  # 2516_8 in its other clothes
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
+    if "{:}" in text:
+        text = text.replace("{:}", ":")
     if "+/-" in text:
         text = text.replace("+/-", r"\pm ")
     if "clock" in text:
@@ -227,7 +233,7 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
         if name not in IGNORED_COMMANDS:
             tokens.append(Token("cmd", name, spaced))
     elif kind == "letters":
-        _append_letters(tokens, body, spaced, match.string[match.end() : match.end() + 1])
+        _append_letters(tokens, body, spaced, match.string[match.end() : match.end() + 20])
     elif kind == "text":
         for word in re.finditer(
             r"[A-Za-z][A-Za-z'.]*|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|[^\sA-Za-z]", match.group("text")
@@ -263,11 +269,20 @@ _OF_A_LETTER = re.compile(rf"([xyzt]?)({_FUNCTION})(theta|alpha|beta|phi|[xyztA-
 _FUNCTIONS_OF_LETTERS = re.compile(rf"(?:{_OF_A_LETTER.pattern})+")
 
 
-def _append_letters(tokens: list[Token], run: str, spaced: bool, following: str) -> None:
+_LAST = re.compile(r"(?:\^\{?[23]\}?|/[a-z]+)?\s*$")  # behind a unit that ends the answer
+
+
+def _per(tokens: list[Token]) -> bool:
+    """Whether a slash behind a unit stands last: of km/hr."""
+    return len(tokens) > 1 and tokens[-1].text == "/" and tokens[-2].kind == "word"
+
+
+def _append_letters(tokens: list[Token], run: str, spaced: bool, rest: str) -> None:
     """A run of letters outside \\text: a function, a word, a unit after a number, or a product of
-    variables; `following` is the character behind it.
+    variables; `rest` is what stands behind it.
     """
-    if run in ("min", "sec") and tokens and tokens[-1].kind == "num" and following in ("", ",", ";"):
+    measured = tokens and (tokens[-1].kind == "num" or _per(tokens))
+    if run in ("min", "sec") and measured and rest[:1] in ("", ",", ";"):
         tokens.append(Token("word", run, spaced))  # 17 min; max and secant have an argument
     elif run in FUNCTIONS or run in ("sqrt", "pi", "infinity", "infty", "inf", "oo", "mod"):
         tokens.append(
@@ -281,20 +296,20 @@ def _append_letters(tokens: list[Token], run: str, spaced: bool, following: str)
                 tokens.append(Token("let", factor, spaced))
             tokens.append(Token("cmd", name, spaced))
             tokens.append(Token("cmd" if len(variable) > 1 else "let", variable, False))
-    elif _counts_as_word(tokens, run, spaced, following):
+    elif _counts_as_word(tokens, run, spaced, rest):
         tokens.append(Token("word", run.lower(), spaced))
     elif match := _WITH_FUNCTION.match(run):
         tokens.append(Token("cmd", match.group(), spaced))
-        _append_letters(tokens, run[match.end() :], False, following)
+        _append_letters(tokens, run[match.end() :], False, rest)
     else:
         for letter in run:
             tokens.append(Token("let", letter, spaced))
             spaced = False
 
 
-def _counts_as_word(tokens: list[Token], run: str, spaced: bool, following: str) -> bool:
+def _counts_as_word(tokens: list[Token], run: str, spaced: bool, rest: str) -> bool:
     """Whether a run of letters is a word where it stands: 2 apples, 5cm and 2nd have one, 2abxy has none."""
-    previous = tokens[-1] if tokens else Token("end", "", True)
+    previous, following = tokens[-1] if tokens else Token("end", "", True), rest[:1]
     after_number = previous.kind == "num"
     if after_number and not spaced and run in ("st", "nd", "rd", "th"):
         return run == _ordinal_ending(previous.text)
@@ -303,10 +318,16 @@ def _counts_as_word(tokens: list[Token], run: str, spaced: bool, following: str)
     greek = after_pi or (previous.kind == "cmd" and previous.text in SYMBOL_COMMANDS)
     squared_inches = run == "in" and following == "^"
     operator = following and following in "^=+*_(" and not squared_inches
+    operator = operator or rest.lstrip()[:1] in tuple("=+*")
+    last = spaced and _LAST.match(rest)
+    if after_pi and squared_inches and last:  # else \pi i n^2
+        return True
     if run in AMBIGUOUS and (greek or (tokens and not spaced) or operator):
         return False
-    if run in UNITS and (after_number or after_pi or previous.kind == "word"):  # 5 cm, 2 \pi cm, sq ft
-        return True
+    if run in UNITS and (after_number or after_pi or previous.kind == "word" or _per(tokens)):
+        return True  # 5 cm, 2 \pi cm, sq ft, km/hr
+    if run in UNITS and run not in AMBIGUOUS and previous.text in _CLOSING and last:
+        return True  # \frac{5}{2} cm
     if (greek and len(run) < 5) or (not spaced and (after_number or previous.text in _CLOSING)):
         # Only words that are known count there, since any other run may be a product.
         lowered = run.lower()

@@ -222,14 +222,14 @@ OPPOSITES = {
 UNITS = frozenset(
     "mm cm km ft yd kg mg lb lbs oz ml mL cL sq hr hrs min mins sec secs mph kph kmh cents pct deg"
     " rad USD mi ms Hz kJ"
-    " cc pm am PM AM in th st nd rd".split()
+    " cc pm am PM AM in th st nd rd yr yrs wk wks gal gals qt qts pt pts tsp tbsp kgs".split()
 )
 
 # Letters that are a unit (or a direction) in \text{}; any other letter there is a variable set upright.
 UNIT_LETTERS = frozenset("mgshlLNJWVAKCFSE")
 
 # Of units and words those that are a product of letters unless they stand apart: 2mg, at^2, ax+by.
-AMBIGUOUS = frozenset("mg ms in st nd rd th at by an on".split())
+AMBIGUOUS = frozenset("mg ms in st nd rd th at by an on yr wk qt pt pts".split())
 
 # Short words that stand behind an operand without a blank, or behind \pi, and are no product either.
 CONJUNCTIONS = frozenset("and or if to for is of per no not".split())
