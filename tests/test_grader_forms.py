@@ -63,6 +63,32 @@ DIFFERENT: dict[str, Pairs] = {
         *((r"\frac{1}{2}km", r"\frac12"), (r"\frac{1}{2} km x", r"\frac12"), ("5/hr", "5"), ("7 km/x", "7")),
         *(("5 pt + 3", "8"), ("$2$ and $3$", "2"), ("$5$ north", "$5$ south"), ("$2$ million", "2")),
     ],
+    "what follows a word is a word, unless it may be a factor": [
+        *(
+            ("2abc", "2"),
+            ("2 or abc", "2"),
+            ("5 xyz", "5"),
+            ("5 times abc", "5"),
+            ("five abc", "5"),
+            ("5 a", "5"),
+        ),
+        *(
+            ("x and abc", "x"),
+            ("5 a x", "5"),
+            (r"5\text{ a}", "5"),
+            ("5 squared abc", "25"),
+            ("A", "A parabola"),
+        ),
+    ],
+    "more and less were the end of an answer": [
+        *(("12 more", "12 less"), ("12 more", "12 fewer"), ("5 less -3", "2"), ("5 less 3", "5")),
+        *(("5 more than 3", "5"), ("12 less", "-12"), ("12 less than 5", "12")),
+    ],
+    "what is divided by is no unit": [("18/half", "18"), ("18/x", "18"), ("18/day", "9")],
+    "a base in words was a noun or text": [
+        *(("4210 base 5", "4210"), ("4210 base 5", "4210 base 6"), ("4210 (base 5)", "4210_7")),
+        ("10 base 5000", "10_5"),
+    ],
 }
 
 EQUAL: dict[str, Pairs] = {
@@ -118,6 +144,23 @@ EQUAL: dict[str, Pairs] = {
             ("$2$ million", "2000000"),
         ),
         *(("$3:30$ p.m.", "3:30 pm"), ("$10$ mod $3$", "1"), ("$2$ to $3$", "2:3"), ("$1$ half", "1/2")),
+    ],
+    "words behind words were products": [
+        *(("12", "12 years old"), ("7", "7 miles a day"), ("18", "$18 a day"), ("7", "7 cups of tea")),
+        *(("7", r"7\text{ miles a day}"), ("5", "5 times a week"), ("2 or abc", "abc or 2")),
+    ],
+    "more and less are gains and losses": [
+        *(("12", "12 more"), ("12", "12 less"), ("12 less", "12 fewer"), ("12 more", "12 additional")),
+    ],
+    "a unit had to stand before the slash": [("18", "$18/day"), ("5", r"\$5\text{/hour}")],
+    "a capital article stayed": [(r"\text{parabola}", r"\text{A parabola}"), ("The parabola", "parabola")],
+    "a base was a number behind an underscore only": [
+        *(
+            ("4210_5", "4210 base 5"),
+            ("4210_5", r"4210 \text{ (base 5)}"),
+            ("4210_5", r"4210_{\text{base }5}"),
+        ),
+        *(("4210_5", "4210 base five"), ("4210_5", r"4210\text{ in base }5")),
     ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }

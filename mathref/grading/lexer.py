@@ -20,6 +20,7 @@ from mathref.grading.vocabulary import (
     GREEK_NAMES,
     IGNORED_COMMANDS,
     MULTIPLIERS,
+    NOT_UNITS,
     NUMBER_WORDS,
     SYMBOL_COMMANDS,
     TEXT_COMMANDS,
@@ -27,6 +28,7 @@ from mathref.grading.vocabulary import (
     UNIT_LETTERS,
     UNITS,
     UPRIGHT_NAMES,
+    VALUE_WORDS,
     WORDS,
 )
 
@@ -239,7 +241,9 @@ def _append(tokens: list[Token], kind: str, body: str, match: re.Match[str], spa
             r"[A-Za-z][A-Za-z'.]*|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|[^\sA-Za-z]", match.group("text")
         ):
             piece = word.group()
-            if piece[0].isalpha():
+            if piece == "a" and re.match(r"\s+[a-z]{2}", match.group("text")[word.end() :]):
+                tokens.append(Token("word", piece, True))  # the article
+            elif piece[0].isalpha():
                 _append_word(tokens, piece.rstrip("."))
             elif piece not in ("$", "\\"):
                 digits = piece[0].isdigit()
@@ -269,6 +273,7 @@ _OF_A_LETTER = re.compile(rf"([xyzt]?)({_FUNCTION})(theta|alpha|beta|phi|[xyztA-
 _FUNCTIONS_OF_LETTERS = re.compile(rf"(?:{_OF_A_LETTER.pattern})+")
 
 
+_OPEN_WORDS = CONJUNCTIONS | NOT_UNITS | VALUE_WORDS | {"times", "squared", "cubed"}
 _LAST = re.compile(r"(?:\^\{?[23]\}?|/[a-z]+)?\s*$")  # behind a unit that ends the answer
 
 
@@ -322,6 +327,8 @@ def _counts_as_word(tokens: list[Token], run: str, spaced: bool, rest: str) -> b
     last = spaced and _LAST.match(rest)
     if after_pi and squared_inches and last:  # else \pi i n^2
         return True
+    if spaced and _goes_on(previous, run, rest):
+        return True
     if run in AMBIGUOUS and (greek or (tokens and not spaced) or operator):
         return False
     if run in UNITS and (after_number or after_pi or previous.kind == "word" or _per(tokens)):
@@ -334,6 +341,20 @@ def _counts_as_word(tokens: list[Token], run: str, spaced: bool, rest: str) -> b
         known = lowered in WORDS and (len(run) > 3 or lowered in CONJUNCTIONS)
         return known or lowered in NUMBER_WORDS or lowered in MULTIPLIERS
     return is_word(run)
+
+
+def _goes_on(previous: Token, run: str, rest: str) -> bool:
+    """Whether a run continues the words before it, where nothing can be multiplied: 12 years old, 7 miles a
+    day, 7 cups of tea. Behind `and`, `times` or `five` it may be a product.
+    """
+    following = re.match(r"\s+([a-z]{3,})", rest)
+    if run in ("a", "an") and (previous.kind == "num" or previous.text == "times"):  # $18 a day
+        return following is not None and is_word(following.group(1))
+    if previous.kind != "word" or (previous.text in _OPEN_WORDS and previous.text not in ("of", "per")):
+        return False
+    if run == "a":
+        return following is not None
+    return len(run) > 2 and run.islower() and re.search("[aeiouy]", run) is not None
 
 
 def _ordinal_ending(digits: str) -> str:

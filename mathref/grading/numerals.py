@@ -70,6 +70,8 @@ def number(p: Parser) -> Node:
     if token.kind == "digits" or (p.at("_") and token.text.isdigit()):
         return based(p, token.text)
     value = literal(token.text)
+    if token.text.isdigit() and (base := _named_base(p)):
+        return _to_base(token.text, base)
     if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
         if p.ended():
             return value
@@ -102,7 +104,30 @@ def mixed(p: Parser, whole: Node) -> Node:
 def based(p: Parser, digits: str) -> Node:
     r"""`2516_8`, `204_{\text{five}}`: a numeral to a base, which is not its digits read to base ten."""
     p.expect("_")
-    base = p.argument()
+    start = p.index
+    if p.take("{") and (base := _named_base(p)) and p.take("}"):
+        return _to_base(digits, base)
+    p.index = start
+    return _to_base(digits, p.argument())
+
+
+def _named_base(p: Parser) -> Node | None:
+    """Consume a base in words: 4210 base 5, 4210 (base five), the index of 4210_{\\text{base 5}}."""
+    start, bracket = p.index, p.take("(")
+    p.index += (p.peek().kind, p.peek().text) == ("word", "in")
+    name, value = p.peek(), p.peek(1)
+    if (name.kind, name.text) == ("word", "base"):
+        base = int(value.text[:3]) if value.kind == "num" and value.text.isdigit() else None
+        base = NUMBER_WORDS.get(value.text, base)
+        p.index += 2
+        if base is not None and (not bracket or p.take(")")):
+            return num(base)
+    p.index = start
+    return None
+
+
+def _to_base(digits: str, base: Node) -> Node:
+    """The numeral with these digits; ParseError where there is none."""
     if base[0] != "num" or base[1].denominator != 1:
         raise ParseError("not the base of a numeral")
     if base[1] <= 12 and re.fullmatch(r"\d+C", digits):  # C is no digit there: 5C_2

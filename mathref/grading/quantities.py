@@ -45,7 +45,7 @@ def words(p: Parser) -> Node:
             found.append(token.text)
     if not found:
         raise ParseError("a conjunction alone")
-    if len(found) > 1 and found[0] in ("a", "an", "the"):
+    if len(found) > 1 and found[0].lower() in ("a", "an", "the"):
         found = found[1:]
     return ("text", " ".join(found).lower())
 
@@ -95,6 +95,8 @@ def units(p: Parser) -> None:
         return
     if p.at("frac") and [p.peek(k).kind for k in (2, 5)] == ["word"] * 2 and p.peek(6).text == "}":
         p.index += 7  # \frac{\text{m}}{\text{s}}
+    if p.at("/") and p.peek(1).kind == "word" and len(p.peek(1).text) > 1 and _is_unit(p, 1):
+        p.index += 1  # $18/day
     while _is_unit(p):
         p.dropped.append(p.next().text)
         if p.take("^", "**"):
@@ -105,9 +107,13 @@ def units(p: Parser) -> None:
         raise ParseError("an operand after words")
 
 
-def _is_unit(p: Parser) -> bool:
-    word = p.peek().text
-    if p.peek().kind != "word" or word in VALUE_WORDS or word.replace(".", "") in NOT_UNITS:
+def _is_unit(p: Parser, offset: int = 0) -> bool:
+    word, following = p.peek(offset).text, p.peek(offset + 1)
+    if word in ("more", "less") and not (
+        following.kind in ("end", "word") or following.text in (",", ";", ")")
+    ):
+        return False  # 5 less -3
+    if p.peek(offset).kind != "word" or word in VALUE_WORDS or word.replace(".", "") in NOT_UNITS:
         return False
     return word != "times" or not at_times(p)
 

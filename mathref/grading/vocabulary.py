@@ -187,9 +187,7 @@ _ORDINALS = {
 FRACTION_WORDS = {"half": 2, "halves": 2, **_ORDINALS, **{f"{word}s": n for word, n in _ORDINALS.items()}}
 
 # Words after a number that are no unit: they continue the sentence, or tell morning from evening.
-NOT_UNITS = frozenset(
-    "and or am pm mod modulo is not than but to by isn't no more less least most out from".split()
-)
+NOT_UNITS = frozenset("and or am pm mod modulo is not than but to by isn't no least most out from".split())
 
 # Words that change the value of what stands before them: never a unit.
 VALUE_WORDS = frozenset(
@@ -205,7 +203,14 @@ OPPOSITES = {
         *("increase increased gain gains profit", "decrease decreased loss losses lost reduction"),
         *("north N", "south S", "east E", "west W", "northeast", "northwest", "southeast", "southwest"),
         *("up upward upwards", "down downward downwards", "left", "above", "below"),
-        *("clockwise", "counterclockwise anticlockwise", "forward forwards", "backward backwards back"),
+        *(
+            "more additional extra",
+            "less fewer",
+            "clockwise",
+            "counterclockwise anticlockwise",
+            "forward forwards",
+            "backward backwards back",
+        ),
         *("before", "after", "early earlier", "late later", "older", "younger", "faster", "slower"),
         *("higher taller", "lower shorter", "heavier", "lighter", "heads", "tails", "even", "odd"),
         *("positive", "negative", "true", "false", "correct right", "incorrect wrong", "inside", "outside"),
