@@ -89,6 +89,12 @@ DIFFERENT: dict[str, Pairs] = {
         *(("4210 base 5", "4210"), ("4210 base 5", "4210 base 6"), ("4210 (base 5)", "4210_7")),
         ("10 base 5000", "10_5"),
     ],
+    "signs beyond ASCII were text, or a letter by their looks": [
+        *(("∛8", "√8"), ("∜16", "∛16"), ("x∈ℤ", "x∈ℕ"), ("x≦4", "x≧4"), ("3•4", "34"), ("5º", "50")),
+    ],
+    "a composition was a product of degrees": [
+        *(("f∘g", "g∘f"), (r"f\circ g", r"g\circ f"), (r"(f\circ g)(x)", r"(g\circ f)(x)")),
+    ],
 }
 
 EQUAL: dict[str, Pairs] = {
@@ -161,6 +167,11 @@ EQUAL: dict[str, Pairs] = {
             ("4210_5", r"4210_{\text{base }5}"),
         ),
         *(("4210_5", "4210 base five"), ("4210_5", r"4210\text{ in base }5")),
+    ],
+    "signs beyond ASCII were not read": [
+        *(("5º", "5"), ("5˚", "5"), ("5∘", "5"), ("5^∘", "5"), (r"5\circ", "5"), ("∠ABC", r"\angle ABC")),
+        *(("∛27", "3"), ("∜16", "2"), ("3∛2", r"3\sqrt[3]{2}"), ("x∈ℤ", r"x\in\mathbb{Z}"), ("2ϕ", r"2\phi")),
+        *(("Δ", r"\Delta"), ("x≦4", r"x\le4"), ("3•4", "12"), ("∴ x = 5", "5"), ("5 ∎", "5")),
     ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }

@@ -113,9 +113,9 @@ def root(p: Parser) -> Node:
     return ("fn", "root", (body, degree or num(2)))
 
 
-def surd(p: Parser) -> Node:
-    """The sign √, which in plain text covers a whole number."""
-    return ("fn", "root", (p.primary(), num(2)))
+def surd(p: Parser, degree: int) -> Node:
+    """The signs √, ∛ and ∜, which in plain text cover a whole number."""
+    return ("fn", "root", (p.primary(), num(degree)))
 
 
 def big_operator(p: Parser, kind: str) -> Node:
@@ -352,7 +352,9 @@ _COMMANDS: dict[str, Callable[[Parser], Node]] = {
     **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), fraction),
     **dict.fromkeys(("binom", "dbinom", "tbinom"), lambda p: ("fn", "binom", (p.argument(), p.argument()))),
     "sqrt": root,
-    "surd": surd,
+    "surd": lambda p: surd(p, 2),
+    "cuberoot": lambda p: surd(p, 3),
+    "fourthroot": lambda p: surd(p, 4),
     "sum": lambda p: big_operator(p, "sum"),
     "prod": lambda p: big_operator(p, "prod"),
     "lim": limit,

@@ -362,8 +362,10 @@ class Parser:
             if self.take("!"):
                 node = ("fn", "fact2" if self.take("!") else "fact", (node,))
             elif self.at("degree", "circ"):
-                self.index += 1
+                composed = self.next().text == "circ"
                 node = self.degrees(node)
+                if composed and self.starts_factor():
+                    raise ParseError("a composition, which no product may stand for")
             elif not self.take("%"):
                 break
         return node

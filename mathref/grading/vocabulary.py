@@ -71,6 +71,13 @@ UNICODE = {
         "⟨": r"\langle ",
         "⟩": r"\rangle ",
     },
+    **{"º": r"\degree ", "˚": r"\degree ", "∘": r"\circ ", "∠": r"\angle ", "•": r"\bullet ", "∴": ""},
+    **{"∛": r"\cuberoot ", "∜": r"\fourthroot ", "≦": r"\le ", "≧": r"\ge ", "✓": "", "∎": ""},
+    **{char: f"\\mathbb{{{letter}}}" for char, letter in zip("ℤℕℚℂ", "ZNQC", strict=True)},
+    **{"ϕ": r"\phi ", "ϑ": r"\theta ", "ϵ": r"\epsilon ", "µ": r"\mu ", "ζ": r"\zeta ", "η": r"\eta "},
+    **{"κ": r"\kappa ", "ν": r"\nu ", "ξ": r"\xi ", "χ": r"\chi ", "ψ": r"\psi ", "Γ": r"\Gamma "},
+    **{"Δ": r"\Delta ", "Θ": r"\Theta ", "Λ": r"\Lambda ", "Ξ": r"\Xi ", "Π": r"\Pi ", "Σ": r"\Sigma "},
+    **{"Φ": r"\Phi ", "Ψ": r"\Psi ", "Ω": r"\Omega "},
 }
 
 TEXT_COMMANDS = (
