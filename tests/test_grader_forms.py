@@ -95,6 +95,19 @@ DIFFERENT: dict[str, Pairs] = {
     "a composition was a product of degrees": [
         *(("f∘g", "g∘f"), (r"f\circ g", r"g\circ f"), (r"(f\circ g)(x)", r"(g\circ f)(x)")),
     ],
+    "names with words in them and labels are names, too": [
+        *((r"P(\text{heads})=\frac12", r"P(\text{tails})=\frac12"), ("P(A|B)=1/3", "P(B|A)=1/3")),
+        *(("Total: 5", "6"), ("Total: 5", "Area: 5"), ("Max: x=5", "Min: x=5"), ("P(x+1)=x^2", "x^2")),
+        *((r"\angle{ABC}", r"\angle{BAC}"), ("Monday: 5, Tuesday: 6", "Tuesday: 5, Monday: 6")),
+    ],
+    "alternatives that are intervals are their union, nothing less": [
+        *((r"(-\infty,1) \text{ or } (2,\infty)", r"(-\infty,1)\cup(3,\infty)"), ("1 or (2,3)", "[2,3)")),
+        *((r"(-\infty,1) \text{ or } (2,\infty)", r"(-\infty,1)"), ("(1,2) or (3,4)", r"(1,2)\cup(3,5)")),
+        (r"(-\infty,1)\text{ and }(2,\infty)", r"(-\infty,2)"),
+    ],
+    "other clothes of products and ends": [
+        *(("6.02x10^23", "6.02"), ("x+2x10^3", "2000+x"), ("5 &= 6", "5"), (r"\checkmark", "5")),
+    ],
 }
 
 EQUAL: dict[str, Pairs] = {
@@ -172,6 +185,20 @@ EQUAL: dict[str, Pairs] = {
         *(("5º", "5"), ("5˚", "5"), ("5∘", "5"), ("5^∘", "5"), (r"5\circ", "5"), ("∠ABC", r"\angle ABC")),
         *(("∛27", "3"), ("∜16", "2"), ("3∛2", r"3\sqrt[3]{2}"), ("x∈ℤ", r"x\in\mathbb{Z}"), ("2ϕ", r"2\phi")),
         *(("Δ", r"\Delta"), ("x≦4", r"x\le4"), ("3•4", "12"), ("∴ x = 5", "5"), ("5 ∎", "5")),
+    ],
+    "names with words in them, in braces or with a colon were not read": [
+        *((r"P(\text{heads}) = \frac12", "1/2"), ("P(A|B)=1/3", "1/3"), (r"P(A\cap B)=0.2", "0.2")),
+        *((r"\angle{ABC}=60^\circ", "60"), (r"\angle{ABC}", r"\angle ABC"), ("Total: 5", "5")),
+        *((r"\text{Total area: }12\text{ cm}", "12"), ("boys to girls: 2:3", "2:3")),
+    ],
+    "alternatives that are intervals were points": [
+        (r"(-\infty,1)\cup(2,\infty)", r"(-\infty,1) \text{ or } (2,\infty)"),
+        (r"x<1 \text{ or } x>2", r"(-\infty,1) \text{ or } (2,\infty)"),
+    ],
+    "other clothes were text": [
+        *((r"7{}^\circ", "7"), ("6.02x10^23", r"6.02\times10^{23}"), (r"1\text{,}234", "1234")),
+        *((r"5 \checkmark", "5"), (r"$5$ $\blacksquare$", "5"), ("x &= 18", "18"), ("{}^5C_2", "10")),
+        (r"\begin{aligned} x &= 18 \end{aligned}", "18"),
     ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }

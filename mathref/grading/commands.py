@@ -44,6 +44,32 @@ def choice_label(p: Parser) -> str | None:
     return letter.text
 
 
+def labelled(p: Parser, label: Node) -> Node:
+    """A value behind words and a colon, `Total: 5`, which count as its name; what has a name is text then."""
+    p.expect(":")
+    value = p.chain()
+    if value[0] in ("chain", "text", "congruence"):
+        raise ParseError("a label before a statement")
+    return ("chain", (("sym", label[1]), "=", value))
+
+
+_EVENT = frozenset(("|", "mid", "cap", "cup", "'"))
+
+
+def probability(p: Parser) -> Node | None:
+    r"""`P(\text{heads})`, `P(A|B)` as the whole left-hand side of an equation: a name, whatever the event."""
+    if p.peek().text != "P" or p.peek(1).text != "(":
+        return None
+    end = 2
+    while end < 12 and (p.peek(end).kind in ("word", "let", "num") or p.peek(end).text in _EVENT):
+        end += 1
+    inner = [p.peek(k).text for k in range(2, end)]
+    if not inner or p.peek(end).text != ")" or p.peek(end + 1).text != "=":
+        return None
+    p.index += end + 1
+    return ("sym", "P(" + " ".join(inner).replace("mid", "|") + ")")
+
+
 def time_of_day(p: Parser, start: int) -> bool:
     """Whether the tokens from there on are spelled like 3:30 or 12:05:10."""
     texts = [token.text for token in p.tokens[start : p.index]]
@@ -333,8 +359,14 @@ def operand(p: Parser, name: str) -> Node:
         return function(p, FUNCTIONS[name])
     if name in ("pi", "infty"):
         return ("const", "inf" if name == "infty" else name)
-    if name in ("angle", "triangle", "Delta", "square", "Box") and p.peek().kind == "let":
-        return figure(p, name)
+    if name in ("angle", "triangle", "Delta", "square", "Box"):
+        if [p.peek(k).text for k in (0, 4)] == ["{", "}"] and all(p.peek(k).kind == "let" for k in (1, 2, 3)):
+            p.index += 1
+            node = figure(p, name)
+            p.expect("}")
+            return node
+        if p.peek().kind == "let":
+            return figure(p, name)
     if name in SYMBOL_COMMANDS:
         symbol = ("sym", "\\" + name)
         return p.subscripted("\\" + name) if p.take("_") else symbol

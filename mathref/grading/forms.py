@@ -8,6 +8,7 @@ gives equal keys only to equal answers, which spares collections most of their c
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable
@@ -88,6 +89,15 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         return same_in_order(n, in_order(a), b.parts)
     if pair == ("ratio", "time"):  # 10:30 may be either
         return _same_kind(n, a, lowest_terms(n, b))
+    # Alternatives that are intervals say which numbers answer: x < 1 or x > 2.
+    if (
+        pair == ("list", "reals")
+        and a.name == "or"
+        and all(item.kind in ("tuple", "reals") for item in a.parts)
+    ):
+        members = [realsets.of(n, item) for item in a.parts]
+        if None not in members:
+            return realsets.same(n, realsets.unite(n, tuple(itertools.chain(*members))), b.parts)
     # The last resort for whatever denotes a set of reals on both sides: (0,1) and 0 < x < 1.
     if pair == ("list", "reals"):
         a = Form("set", distinct(n, values(a)))

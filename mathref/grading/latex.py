@@ -149,6 +149,8 @@ class Parser:
             return self.chain()
         if token.kind == "word" and len(token.text) > 1 and not numerals.words_ahead(self):
             words = quantities.words(self)
+            if self.at(":") and not self.in_set_builder:
+                return commands.labelled(self, words)
             return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
         return commands.order(self) or self.chain()
 
@@ -156,7 +158,7 @@ class Parser:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
         already.
         """
-        named = named or self.function_name()
+        named = named or self.function_name() or commands.probability(self)
         parts: list[Any] = [named] if named else []
         if not named:
             parts.append(None if self.relation() else self.ratio())

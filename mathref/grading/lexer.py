@@ -83,6 +83,8 @@ _WRAPPER = re.compile(
     r"|(?:option|choice)\s+(?=\(?[A-E]\)?\.?$))",
     re.IGNORECASE,
 )
+_END_SIGN = re.compile(r"(?<=\S)\s*\$?\s*\\(?:checkmark|blacksquare|qed|qedhere)\s*\$?\s*$")
+_EMPTY_BASE = re.compile(r"\{\s*\}\s*(?=\^\s*\{?\s*\\circ)")  # 7{}^\circ
 _BEHIND_FORMULA = re.compile(r"\$([^$]+)\$\s*([A-Za-z][A-Za-z /]*(?:\^[23])?\.?)$")
 _BASED = re.compile(
     r"\\(?:text|mathrm)\s*\{([0-9A-F]+)\}(?=(?:[0-9A-F]|\\(?:text|mathrm)\s*\{[0-9A-F]+\})*_)"
@@ -118,6 +120,9 @@ def clean(text: str) -> str:
         else:
             text = text[match.end() :]
     text = re.sub(r"\bsq\.\s*", "sq ", text) if "sq." in text else text
+    if "\\" in text:  # signs of an end, groups of digits and of degrees in their other clothes
+        text = _END_SIGN.sub("", text).replace(r"\text{,}", "{,}")
+        text = _EMPTY_BASE.sub("", text)
     if "$" in text and (match := _BEHIND_FORMULA.fullmatch(text)):  # letters behind the dollars are words
         text = match.group(1) + r"\text{ " + match.group(2) + "}"
     if "\\" in text or "$" in text or "{,}" in text:
@@ -126,6 +131,8 @@ def clean(text: str) -> str:
             text = _ROW_SPACE.sub(r"\1", _ENVIRONMENT.sub("", text))
         if "!" in text:
             text = _THIN.sub("{,}", text)
+    if "&" in text and "\\begin" not in text:
+        text = re.sub(r"\s*&\s*=", " =", text)  # of an alignment
     # The rarer spellings are looked for only where a cheap test says that they may occur.
     if "_" in text:  # 2516_8 in its other clothes
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
@@ -137,8 +144,8 @@ def clean(text: str) -> str:
         text = re.sub(r"o'clock\b", "oclock", text)  # a noun; o' alone is a letter with a prime
     if ".m" in text or ".M" in text:
         text = re.sub(r"(?<![A-Za-z])([apAP])\.([mM])\b\.?", r"\1\2", text)
-    if "x 10^" in text:
-        text = re.sub(r"(?<=\d) x (?=10\^)", r"\\times ", text)
+    if "10^" in text and text.count("x") == 1:  # 6.02x10^23
+        text = re.sub(r"(?<=\d)\s?x\s?(?=10\^)", r"\\times ", text)
     if "U" in text:
         text = _UNION.sub(r"\\cup ", text)
     text = _SPACES.sub(" ", text).strip()
