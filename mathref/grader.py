@@ -45,7 +45,7 @@ _HEADED = re.compile(  # the "# Answer" of PRM800K and its like; its formula may
 _VERDICT = re.compile(
     r"(?:The|So|Thus|Therefore|Hence)\b.*\b(?:is|are|equals)\s+(\S.*?)\.?$"
     r"|[^\d$\\]*,\s+which\s+(?:is|are|equals)\s+(\S.*?)\.?$"
-    r"|There\s+(?:is|are)\s+(\S.*?)(?:\s+(?:to|of|in|for|that|which|with|such)\s+[a-z].*)?\.?$"
+    r"|There\s+(?:is|are)\s+(\S.*?)(?:\s(?:to|of|in|for|that|which|with|such)\s+[a-z].*)?\.?$"
 )
 _GSM8K = re.compile(r"####\s*(\S[^\n]*)")
 _FILLER = (
@@ -65,9 +65,9 @@ _FORMULA = re.compile(
 )
 # The stops of p.m. and sq. end no sentence, a reason behind the answer is none of it.
 _END_OF_SENTENCE = re.compile(
-    r"\.?\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)\.(?=\s|$|\*)"
+    r"\.?(?<!\s)\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)\.(?=\s|$|\*)"
     r"|(?<=\b[ap]\.m\.)(?=\s+(?-i:[A-Z])|\s*$)"
-    r"|,?\s+(?:because|since)\b|,\s+(?:and|so)\s+we\b|(?<=[\d$)}]),\s+which\b|\n",
+    r"|(?:,|(?<=\S))\s+(?:because|since)\b|,\s+(?:and|so)\s+we\b|(?<=[\d$)}]),\s+which\b|\n",
     re.IGNORECASE,
 )
 _BOLD_OPENS = re.compile(r"(?:^|\s)\*\*\s*$")

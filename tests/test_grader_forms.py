@@ -61,6 +61,7 @@ DIFFERENT: dict[str, Pairs] = {
     "units are no products of letters, and products no units": [
         *((r"2\pi in^2+1", r"2\pi"), (r"2\pi in", r"2\pi"), (r"\frac{1}{2} mg", r"\frac12"), ("2pt", "2")),
         *((r"\frac{1}{2}km", r"\frac12"), (r"\frac{1}{2} km x", r"\frac12"), ("5/hr", "5"), ("7 km/x", "7")),
+        *(("$2$ theta", "2"), ("$2$ xy", "2"), ("$2$ x", "2"), ("5^{o}", "5^{a}"), ("x^{o}", "x")),
         *(("5 pt + 3", "8"), ("$2$ and $3$", "2"), ("$5$ north", "$5$ south"), ("$2$ million", "2")),
     ],
     "what follows a word is a word, unless it may be a factor": [
@@ -184,6 +185,7 @@ EQUAL: dict[str, Pairs] = {
     "signs beyond ASCII were not read": [
         *(("5º", "5"), ("5˚", "5"), ("5∘", "5"), ("5^∘", "5"), (r"5\circ", "5"), ("∠ABC", r"\angle ABC")),
         *(("∛27", "3"), ("∜16", "2"), ("3∛2", r"3\sqrt[3]{2}"), ("x∈ℤ", r"x\in\mathbb{Z}"), ("2ϕ", r"2\phi")),
+        *((r"5^{\text{o}}", "5"), ("5^o", "5"), (r"5^\mathrm{o}", "5")),
         *(("Δ", r"\Delta"), ("x≦4", r"x\le4"), ("3•4", "12"), ("∴ x = 5", "5"), ("5 ∎", "5")),
     ],
     "names with words in them, in braces or with a colon were not read": [

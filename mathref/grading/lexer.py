@@ -83,7 +83,10 @@ _WRAPPER = re.compile(
     r"|(?:option|choice)\s+(?=\(?[A-E]\)?\.?$))",
     re.IGNORECASE,
 )
-_END_SIGN = re.compile(r"(?<=\S)\s*\$?\s*\\(?:checkmark|blacksquare|qed|qedhere)\s*\$?\s*$")
+_END_SIGN = re.compile(r"\\(?:checkmark|blacksquare|qed|qedhere)[\s$]*$")
+_DEGREE = re.compile(  # of 90^o
+    r"(?<=\d)\^\s?(?:o(?![A-Za-z])|\{\s?o\s?\}|(\{)?\\(?:text|mathrm)\s?\{\s?o\s?\}(?(1)\s?\}))"
+)
 _EMPTY_BASE = re.compile(r"\{\s*\}\s*(?=\^\s*\{?\s*\\circ)")  # 7{}^\circ
 _BEHIND_FORMULA = re.compile(r"\$([^$]+)\$\s*([A-Za-z][A-Za-z /]*(?:\^[23])?\.?)$")
 _BASED = re.compile(
@@ -121,10 +124,17 @@ def clean(text: str) -> str:
             text = text[match.end() :]
     text = re.sub(r"\bsq\.\s*", "sq ", text) if "sq." in text else text
     if "\\" in text:  # signs of an end, groups of digits and of degrees in their other clothes
-        text = _END_SIGN.sub("", text).replace(r"\text{,}", "{,}")
+        if (match := _END_SIGN.search(text)) and match.start():
+            text = text[: match.start()].rstrip("$ ")
+        text = text.replace(r"\text{,}", "{,}")
         text = _EMPTY_BASE.sub("", text)
-    if "$" in text and (match := _BEHIND_FORMULA.fullmatch(text)):  # letters behind the dollars are words
-        text = match.group(1) + r"\text{ " + match.group(2) + "}"
+    if "o" in text and "^" in text:
+        text = _DEGREE.sub(r"^\\circ ", text)
+    if "$" in text and (match := _BEHIND_FORMULA.fullmatch(text)):  # words and units behind the dollars
+        runs = re.findall("[A-Za-z]+", match.group(2))
+        if all(is_word(run) or run in UNITS or run in UNIT_LETTERS or run == "a" for run in runs):
+            if not any(run in GREEK_NAMES or run in FUNCTIONS for run in runs):
+                text = match.group(1) + r"\text{ " + match.group(2) + "}"
     if "\\" in text or "$" in text or "{,}" in text:
         text = _LOOKS.sub(_respelled, text)
         if "\\begin" in text:
@@ -132,7 +142,7 @@ def clean(text: str) -> str:
         if "!" in text:
             text = _THIN.sub("{,}", text)
     if "&" in text and "\\begin" not in text:
-        text = re.sub(r"\s*&\s*=", " =", text)  # of an alignment
+        text = re.sub(r"&\s?=", "=", text)  # of an alignment
     # The rarer spellings are looked for only where a cheap test says that they may occur.
     if "_" in text:  # 2516_8 in its other clothes
         text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
