@@ -24,7 +24,7 @@ DIFFERENT: dict[str, Pairs] = {
     ],
     "a letter set upright was dropped as a unit": [
         *((r"2\mathrm{x}+3", "5"), (r"3\mathrm{n}", "3"), (r"3\text{ y}", "3"), (r"2^{\text{n}}", "2")),
-        *((r"2^{\mathrm{m}}", "2"), (r"2^\mathrm{m}", "2")),
+        *((r"2^{\mathrm{m}}", "2"), (r"2^\mathrm{m}", "2"), (r"2\mathrm{A}+3", "5")),
     ],
     "multipliers in the plural, lakh and crore were nouns": [
         *(
@@ -98,7 +98,13 @@ DIFFERENT: dict[str, Pairs] = {
     ],
     "names with words in them and labels are names, too": [
         *((r"P(\text{heads})=\frac12", r"P(\text{tails})=\frac12"), ("P(A|B)=1/3", "P(B|A)=1/3")),
-        *(("Total: 5", "6"), ("Total: 5", "Area: 5"), ("Max: x=5", "Min: x=5"), ("P(x+1)=x^2", "x^2")),
+        *(
+            ("Total: 5", "6"),
+            ("Total: 5", "Area: 5"),
+            ("At most: 5", "5"),
+            ("Max: x=5", "Min: x=5"),
+            ("P(x+1)=x^2", "x^2"),
+        ),
         *((r"\angle{ABC}", r"\angle{BAC}"), ("Monday: 5, Tuesday: 6", "Tuesday: 5, Monday: 6")),
     ],
     "alternatives that are intervals are their union, nothing less": [
@@ -128,7 +134,7 @@ EQUAL: dict[str, Pairs] = {
     "o'clock is a noun": [("7 o'clock", "7"), (r"7\text{ o'clock}", "7")],
     "words in front of a value were text": [
         *(("5", r"\text{approximately } 5"), ("5", "about 5"), ("12", "roughly twelve"), ("5", "exactly 5")),
-        *(("5 miles", "about 5 miles"), ("C", "Option C"), ("(C)", "Option (C).")),
+        *(("5 miles", "about 5 miles"), ("C", "Option C"), (r"\text{Option C}", "C"), ("(C)", "Option (C).")),
     ],
     "marks of emphasis were dropped at both ends only": [
         *(("5", "**5**."), ("12", "7 + 5 = **12**."), ("**5** apples", "5"), ("2**3**2", "512")),

@@ -44,10 +44,15 @@ def choice_label(p: Parser) -> str | None:
     return letter.text
 
 
+_DENIALS = frozenset("not no than least most less more fewer except without isn't".split())
+
+
 def labelled(p: Parser, label: Node) -> Node:
     """A value behind words and a colon, `Total: 5`, which count as its name; what has a name is text then."""
     p.expect(":")
     value = p.chain()
+    if _DENIALS.intersection(label[1].split()):
+        raise ParseError("a label that changes the value")
     if value[0] in ("chain", "text", "congruence"):
         raise ParseError("a label before a statement")
     return ("chain", (("sym", label[1]), "=", value))

@@ -77,10 +77,12 @@ _LOOKS = re.compile(
     "|".join([_DROPPED, *(re.escape(s) + ("(?![A-Za-z])" if s[-1].isalpha() else "") for s in _SPELLINGS)])
 )
 _BOLD = re.compile(r"(?<![^\s=(:,])\*\*(?=[^\s*])([^*]{1,500})(?<=\S)\*\*(?![^\s.,;:!?)])")  # not 2**3**2
+_OPTION = re.compile(
+    r"(?:\\text(?:bf)?\s*\{\s*)?(?:option|choice)\s+\(?((?-i:[A-E]))\)?\.?(?:\s*\})?\.?", re.IGNORECASE
+)
 _WRAPPER = re.compile(
     r"\s*(?:\*\*|\\(?:boxed|fbox)\s*(?=\{)|\\(?:therefore|implies|Rightarrow)(?![A-Za-z])"
-    r"|(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?"
-    r"|(?:option|choice)\s+(?=\(?[A-E]\)?\.?$))",
+    r"|(?:the\s+)?(?:final\s+)?answer(?:\s+is\b|\s*:)\s*:?)",
     re.IGNORECASE,
 )
 _END_SIGN = re.compile(r"\\(?:checkmark|blacksquare|qed|qedhere)[\s$]*$")
@@ -122,6 +124,8 @@ def clean(text: str) -> str:
             text = text[match.end() : -2].strip()
         else:
             text = text[match.end() :]
+    if match := _OPTION.fullmatch(text):
+        return match.group(1)
     text = re.sub(r"\bsq\.\s*", "sq ", text) if "sq." in text else text
     if "\\" in text:  # signs of an end, groups of digits and of degrees in their other clothes
         if (match := _END_SIGN.search(text)) and match.start():

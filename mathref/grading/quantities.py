@@ -113,6 +113,8 @@ def _is_unit(p: Parser, offset: int = 0) -> bool:
         following.kind in ("end", "word") or following.text in (",", ";", ")")
     ):
         return False  # 5 less -3
+    if len(word) == 1 and word.isupper() and following.text in ("+", "-", "="):
+        return False  # 2\\mathrm{A} + 3 is no current
     if p.peek(offset).kind != "word" or word in VALUE_WORDS or word.replace(".", "") in NOT_UNITS:
         return False
     return word != "times" or not at_times(p)
