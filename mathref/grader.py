@@ -67,7 +67,7 @@ _FORMULA = re.compile(
 _END_OF_SENTENCE = re.compile(
     r"\.?(?<!\s)\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)\.(?=\s|$|\*)"
     r"|(?<=\b[ap]\.m\.)(?=\s+(?-i:[A-Z])|\s*$)"
-    r"|(?:,|(?<=\S))\s+(?:because|since)\b|,\s+(?:and|so)\s+we\b|(?<=[\d$)}]),\s+which\b|\n",
+    r"|(?:,|(?<=\S))\s+\(?(?:because|since)\b|,\s+(?:and|so)\s+we\b|(?<=[\d$)}]),\s+which\b|\n",
     re.IGNORECASE,
 )
 _BOLD_OPENS = re.compile(r"(?:^|\s)\*\*\s*$")
