@@ -88,3 +88,9 @@ def test_replay_reports_every_rule() -> None:
     assert (found["posterior > 0.9"].spent, found["posterior > 0.9"].right) == ([3, 3, 0], [0.0, 1.0, 0.0])
     with pytest.raises(ValueError, match="threshold must be at least 0.5 and below 1, got 1"):
         replay(problems, [[]] * 3, [0.9, 1])
+
+
+def test_a_lead_that_the_rest_can_still_draw_level_with_is_not_settled():
+    """Two votes ahead with two to come may end in a tie, which goes to the cluster sampled first."""
+    assert stop([(0, 1), (2, 3)], 4, None) == (4, 0)
+    assert stop([(0, 1, 2), (3,)], 4, None) == (3, 0)

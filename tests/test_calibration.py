@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathref.calibration import (
+    UNREAD,
     at_temperature,
     auc,
     auc_interval,
@@ -21,6 +22,7 @@ from mathref.calibration import (
     pairwise_accuracy,
     quality,
     reliability,
+    scored_arrays,
     smoothed,
 )
 from mathref.formats import Sample, SampledProblem
@@ -206,3 +208,10 @@ def test_a_perfect_order_still_gives_scores_that_rank() -> None:
     rng = np.random.default_rng(0)
     noisy = np.tile(odds, 2000) + rng.normal(0, 3, len(many))
     assert fit_temperature(noisy, smoothed(many)) == pytest.approx(fit_temperature(noisy, many), rel=0.01)
+
+
+def test_what_was_not_read_is_no_judgement():
+    read, unread = Sample("a", "1", True, score=0.9), Sample("b", "2", False, score=UNREAD)
+    samples = (read, unread, Sample("c", "3", False))
+    scores, labels = scored_arrays([SampledProblem("p", "P", "1", samples)])
+    assert scores[0].tolist() == [0.9] and labels[0].tolist() == [1.0]

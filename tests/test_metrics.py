@@ -335,3 +335,12 @@ def test_paired_tests_refuse_unpaired_input() -> None:
 def test_no_torch_is_imported() -> None:
     code = "import sys, mathref.metrics, mathref.rerank; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_interval_of_many_differences_is_that_of_the_normal_distribution() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.6, 0.3, 2000), rng.normal(0.5, 0.3, 2000)
+    found = paired_bootstrap(a.tolist(), b.tolist())
+    half = 1.96 * (a - b).std(ddof=1) / math.sqrt(2000)
+    assert found.low == pytest.approx((a - b).mean() - half, abs=0.05 * half)
+    assert found.high == pytest.approx((a - b).mean() + half, abs=0.05 * half)

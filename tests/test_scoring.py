@@ -241,3 +241,11 @@ def test_no_torch_is_imported() -> None:
     modules = "mathref.scoring, mathref.tables, mathref.plots, mathref.adaptive, mathref.calibration"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_digest_is_of_the_solutions():
+    """Verdicts may be mended, solutions may not: other texts have no scores yet."""
+    one = SampledProblem("p", "P", "1", (Sample("It is 1.", "1", True),))
+    mended = SampledProblem("p", "P", "2", (Sample("It is 1.", "1", False),))
+    other = SampledProblem("p", "P", "1", (Sample("So it is 1.", "1", True),))
+    assert samples_digest([one]) == samples_digest([mended]) != samples_digest([other])

@@ -240,3 +240,20 @@ def test_small_p_values_are_not_zero() -> None:
         "0.2500",
         "<0.0001",
     ]
+
+
+def test_the_first_samples_are_those_drawn_first() -> None:
+    samples = tuple(Sample(str(i), str(i % 2), i % 2 == 0) for i in range(6))
+    problem = SampledProblem("p", "P", "0", samples)
+    cut, clusters = first_samples([problem], [[(0, 2, 4), (1, 3, 5)]], 3)
+    assert [s.text for s in cut[0].samples] == ["0", "1", "2"] and clusters == [[(0, 2), (1,)]]
+
+
+def test_scores_of_other_prompts_choose_nothing() -> None:
+    """K and n come from validation samples of the same prompt: four examples in it make another generator."""
+    meta = {"model_digest": "m", "evaluator_digest": "e", "few_shot": 0}
+    files = []
+    for name, few_shot in (("a", 0), ("b", 0), ("c", 4)):
+        problem = SampledProblem(name, "P", "1", (Sample("x", "1", True), Sample("y", "2", False)))
+        files.append(report.score(name, meta | {"few_shot": few_shot}, [problem]))
+    assert tables.pair_key(files[0]) == tables.pair_key(files[1]) != tables.pair_key(files[2])

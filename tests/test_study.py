@@ -267,3 +267,23 @@ def test_flags_are_checked_before_anything_runs(tmp_path, capsys):
     assert all(
         line.startswith(("python train.py", "python sample.py", "python rerank.py")) for line in printed
     )
+
+
+def test_jobs_start_from_what_the_paper_starts_from(tmp_path):
+    """MTSF goes on from the evaluator, its control from the generator; a judge judges what its name says."""
+    listed = {job.name: list(job.command) for job in jobs(tmp_path, 1, Scale(), ["headline"])}
+
+    def given(name: str, flag: str) -> str:
+        command = listed[f"seed0/{name}"]
+        return Path(command[command.index(flag) + 1]).name
+
+    assert given("small-mtsf-xent", "--model") == "small-xent"
+    assert given("small-mtsf-margin", "--model") == "small-margin"
+    assert given("small-control", "--model") == given("small-xent", "--model") == "small-detailed"
+    assert given("small-margin", "--loss") == "margin" and given("small-xent", "--loss") == "xent"
+    assert given("small-candidates", "--split") == "train"
+    assert given("small-candidates", "--model") == "small-detailed"
+    assert given("small-xent", "--samples") == "small-candidates.jsonl"
+    assert given("tiny-detailed-test-by-small-xent", "--samples") == "tiny-detailed-test.jsonl"
+    assert given("tiny-detailed-test-by-small-xent", "--evaluator") == "small-xent"
+    assert given("small-mtsf-xent-test-by-small-xent", "--samples") == "small-mtsf-xent-test.jsonl"

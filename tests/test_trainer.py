@@ -526,3 +526,27 @@ def test_bfloat16_is_for_devices_that_multiply_it(monkeypatch, emulated):
     config = TrainConfig(steps=1, dtype=torch.bfloat16)
     with autocast(torch.device("cpu"), config):
         assert torch.is_autocast_enabled("cpu") is not emulated
+
+
+def test_the_loss_of_a_validation_is_that_of_all_targets_alike():
+    """However its examples are cut into micro-batches: means of these would weigh short examples more."""
+    torch.manual_seed(0)
+    model = Transformer(CONFIG).eval()
+    items = [Example([1] + [3 + (i * j) % 20 for j in range(2 + 5 * i)], 1) for i in range(1, 6)]
+    total = n = 0
+    for item in items:
+        logits = model(torch.tensor([item.ids]))[0, :-1]
+        total += F.cross_entropy(logits, torch.tensor(item.ids[1:]), reduction="sum").item()
+        n += len(item.ids) - 1
+    for tokens in (8, 64, 10_000):
+        config = TrainConfig(steps=1, tokens_per_batch=tokens)
+        found = trainer.mean_loss(model, items, SolutionLikelihood(), config)
+        assert found == pytest.approx(total / n, rel=1e-5)
+
+
+def test_orders_of_seeds_and_epochs_are_all_different():
+    """seed + epoch would show the second epoch of one seed as the first of the next."""
+    items = list(range(40))
+    both = [(seed, epoch) for seed in range(3) for epoch in range(3)]
+    orders = {(seed, epoch): tuple(step_items(items, epoch, 40, seed)) for seed, epoch in both}
+    assert len(set(orders.values())) == 9 and all(sorted(order) == items for order in orders.values())
