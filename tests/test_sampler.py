@@ -553,3 +553,13 @@ def test_rows_of_a_gpu_are_padded() -> None:
     assert cache_rows(256, 200, torch.device("cuda")) == 224  # the greedy solutions of a validation
     assert cache_rows(256, 200, torch.device("cpu")) == 200
     assert cache_rows(64, 10_000, torch.device("cpu")) == 86  # 64 written, a quarter of all idle
+
+
+def test_ids_that_the_tokenizer_does_not_know_are_never_drawn() -> None:
+    """Embeddings are padded to round sizes (Qwen): rows that were never trained may have any logit."""
+    table = nn.functional.pad(chain({"a": "b", "b": "j", "j": ":"}).table.detach(), (0, 3, 0, 3))
+    table[:, -3:] = 99.0
+    for temperature in (0.0, 1.0):
+        options = {"n": 3, "max_new_tokens": 6, "temperature": temperature, "top_p": 1.0}
+        for completion in sample(FixedLogits(table), TOKENIZER, ["a"], **options)[0]:
+            assert all(token < V for token in completion.token_ids)

@@ -14,7 +14,7 @@ from mathref.checkpoint import METRICS
 from mathref.data import Problem
 from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
-from mathref.objectives import Labelled, Pair
+from mathref.objectives import Labelled, MarginObjective, Pair, XentObjective
 from mathref.problems import generate
 from mathref.prompts import completion, evaluator_prompt, generator_prompt
 from mathref.runs import ASSETS
@@ -154,6 +154,18 @@ def make_scr(checkpoint, path, problems, config=CONFIG, **options):
         name: options.pop(name) for name in ("n_validation", "n_scored", "apart_from") if name in options
     }
     return stages.scr(checkpoint, path, config, EvaluatorConfig(**options), device=CPU, **places)
+
+
+def test_what_an_evaluator_is_asked_for_is_what_its_stage_minimises(checkpoint, tmp_path):
+    path, problems = tmp_path / "s.jsonl", [graded(p) for p in generate("train", 12)]
+
+    def objective(**options):
+        return make_scr(checkpoint, path, problems, n_validation=4, **options).objective
+
+    words = evaluator.verdict_words(TOKENIZER)
+    assert vars(objective(loss="margin", margin=0.25)) == vars(MarginObjective(words, 0.25))
+    assert vars(objective(xent_space="vocab")) == vars(XentObjective(words, True))
+    assert vars(objective()) == vars(XentObjective(words, False))
 
 
 def test_scr_items_are_candidates_in_the_template_with_their_labels(checkpoint, tmp_path):
