@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mathref import report, tables
 from mathref.adaptive import replay
+from mathref.calibration import fitted_on
 from mathref.formats import Sample, SampledProblem
 from mathref.metrics import wilson_interval
 from mathref.rerank import STRATEGIES, cluster, select
@@ -257,3 +258,15 @@ def test_scores_of_other_prompts_choose_nothing() -> None:
         problem = SampledProblem(name, "P", "1", (Sample("x", "1", True), Sample("y", "2", False)))
         files.append(report.score(name, meta | {"few_shot": few_shot}, [problem]))
     assert tables.pair_key(files[0]) == tables.pair_key(files[1]) != tables.pair_key(files[2])
+
+
+def test_what_is_chosen_is_that_of_the_validation_file_where_the_test_file_says_otherwise() -> None:
+    """K = 1 was the best on both files of the tests, so that choosing it on the test problems passed."""
+    best_is_1 = [problem(f"t{i}", "AABC", [0.6, 0.5, 0.9, 0.1]) for i in range(3)]
+    best_is_2 = [problem(f"v{i}", "BBAC", [0.1, 0.2, 0.9, 0.1]) for i in range(3)]
+    test, validation = scored(best_is_1), scored(best_is_2, "v.jsonl")
+    found = {(s.strategy, s.chosen): s.k for s in tables.selections(test, validation, optimistic=True)}
+    assert found["rr.majk", "validation"] == 2 and found["rr.majk", "optimistic"] == 1
+    assert found["w.rr.majk", "validation"] == 2
+    temperature = tables.evaluator_quality(test, validation).temperature
+    assert temperature == fitted_on(validation.problems) != fitted_on(test.problems)
