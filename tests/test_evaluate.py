@@ -105,6 +105,18 @@ def test_another_models_greedy_file_stays_apart(tmp_path: Path, sampled: str) ->
     assert names == ["ssft", "tiny"]
 
 
+@pytest.mark.parametrize("change", [{"few_shot": 4}, {"style": "brief"}, {"shots": "s2"}])
+def test_a_greedy_file_of_another_prompt_stays_apart(tmp_path: Path, sampled: str, change: dict) -> None:
+    meta = {"model": "ssft", "model_digest": "d1", "temperature": 0} | change
+    other = write(tmp_path / "o.jsonl", [problem_line(n, "A") for n in (1, 2, 3)], meta)
+    assert len(numbers(tmp_path, sampled, other)["systems"]) == 2
+
+
+def test_one_sample_at_a_temperature_is_not_greedy(tmp_path: Path) -> None:
+    file = write(tmp_path / "s.jsonl", [problem_line(1, "A")], {"model": "m", "temperature": 0.9})
+    assert "Pass@1" not in numbers(tmp_path, file)["systems"][0]["metrics"]
+
+
 def test_two_systems_on_the_same_problems_are_compared(tmp_path: Path, sampled: str) -> None:
     """Maj1 of the second file is right on all three problems: two more than the first file."""
     lines = [problem_line(n, "AA") for n in (1, 2, 3)]
