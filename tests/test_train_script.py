@@ -338,3 +338,17 @@ def test_the_default_rate_is_told_to_be_for_small_models(capsys, monkeypatch):
         assert (
             "default --lr is for the shipped models; for 836,736 weights" in capsys.readouterr().err
         ) == said
+
+
+def test_candidates_are_those_of_the_last_generator(monkeypatch):
+    """A stage starts from the model of the one before, but an evaluator draws no candidates."""
+    seen = []
+    monkeypatch.setattr(
+        train,
+        "run_stage",
+        lambda own, generator, adapters: seen.append((own.stage, Path(own.model).name, generator.name)),
+    )
+    monkeypatch.setattr(train, "report", lambda *_: None)
+    monkeypatch.setattr(train, "resolve_model", Path)
+    train.run_in_turn(planned("--stage mtsf --sequence ssft,scr,joint --model tiny --out runs/m"), None)
+    assert seen == [("ssft", "tiny", "tiny"), ("scr", "1-ssft", "1-ssft"), ("joint", "2-scr", "1-ssft")]
