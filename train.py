@@ -77,13 +77,8 @@ READ_BY: dict[tuple[str, ...], tuple[str, ...]] = {  # stages: flags
 }  # fmt: skip
 NAMES: dict[str, Any] = {"type": comma_list, "metavar": "A,B,..."}  # what such a flag is given
 OF_SSFT = ("style", "n_validation", "per_problem", "n_greedy", "max_new_tokens", "skip_bad_lines")
-OF_DRAWING = (
-    "n_problems",
-    "n_candidates",
-    "temperature",
-    "top_p",
-    "batch_rows",
-)  # what --samples makes needless
+# What --samples makes needless.
+OF_DRAWING = ("n_problems", "n_candidates", "temperature", "top_p", "batch_rows")
 OF_MACHINE = ("parallel", "skip_bad_lines", "batch_rows")  # what decides no result
 OF_LORA = ("lora_rank", "lora_alpha", "lora_targets")
 # Tokens of a micro-batch: on a CPU its activations should stay in the caches (4096 take a third longer).

@@ -43,9 +43,8 @@ def encode_example(tokenizer: Tokenizer, problem: str, solution: str) -> Example
     """
     start = [tokenizer.bos_id] if tokenizer.bos_id is not None else []
     prompt = start + tokenizer.encode(generator_prompt(problem))
-    return Example(
-        prompt + encode_continuation(tokenizer, completion(solution)) + [tokenizer.eos_ids[0]], len(prompt)
-    )
+    target = encode_continuation(tokenizer, completion(solution)) + [tokenizer.eos_ids[0]]
+    return Example(prompt + target, len(prompt))
 
 
 def encode_document(tokenizer: Tokenizer, text: str) -> Example:
@@ -58,6 +57,11 @@ def drop_too_long(examples: list[Example], max_seq_len: int) -> tuple[list[Examp
     """Keep the examples that fit the model's context; return them and the number left out."""
     kept = [e for e in examples if len(e.ids) <= max_seq_len]
     return kept, len(examples) - len(kept)
+
+
+def longest_text(tokenizer: Tokenizer, prompts: Sequence[str], max_new_tokens: int) -> int:
+    """Tokens of the longest prompt, a BOS included, with the longest completion that it may get."""
+    return 1 + max((len(tokenizer.encode(prompt)) for prompt in prompts), default=0) + max_new_tokens
 
 
 def with_room(tokenizer: Tokenizer, problems: Sequence[Problem], max_seq_len: int) -> list[Problem]:

@@ -134,12 +134,13 @@ def rows_side_by_side(
     A function of model and data, not of the machine, so that a killed run goes on with the same batches.
     """
     from mathref import memory
+    from mathref.batches import longest_text
     from mathref.tokenizer import load_tokenizer
     from mathref.weights import load_config
 
-    tokenizer = load_tokenizer(generator)
-    longest = max((len(tokenizer.encode(generator_prompt(p.problem))) for p in problems), default=0)
-    return memory.rows_within(CACHE, load_config(generator), 1 + longest + max_new_tokens, dtype, most=512)
+    prompts = [generator_prompt(p.problem) for p in problems]
+    length = longest_text(load_tokenizer(generator), prompts, max_new_tokens)
+    return memory.rows_within(CACHE, load_config(generator), length, dtype, most=512)
 
 
 def draw_candidates(

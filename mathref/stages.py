@@ -172,7 +172,7 @@ def greedy_accuracy(
 ) -> float:
     """Share of problems whose greedy solution is graded correct: Pass@1 of section 5."""
     prompts = [generator_prompt(p.problem) for p in problems]
-    length = 1 + max(len(tokenizer.encode(prompt)) for prompt in prompts) + max_new_tokens
+    length = batches.longest_text(tokenizer, prompts, max_new_tokens)
     dtype = next(model.parameters()).dtype
     rows = memory.rows_within(VALIDATION_CACHE, model.config, length, dtype, most=256)
     options = {"n": 1, "temperature": 0.0, "max_new_tokens": max_new_tokens, "batch_rows": rows}
