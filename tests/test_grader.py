@@ -300,8 +300,43 @@ def test_a_killed_worker_is_replaced(patient: None) -> None:
     assert calculus._worker is not None
     calculus._worker.process.kill()
     calculus._worker.process.wait()
-    is_equivalent(r"\int_0^1 x^3 e^x\,dx", "6-2e")  # the broken pipe may cost this one its answer
-    assert is_equivalent(r"\int_0^1 x^4 e^x\,dx", "-24+9e")
+    before = calculus.timeouts
+    assert is_equivalent(r"\int_0^1 x^3 e^x\,dx", "6-2e")  # whose answer the broken pipe once cost
+    assert is_equivalent(r"\int_0^1 x^4 e^x\,dx", "-24+9e") and calculus.timeouts == before
+
+
+def test_a_worker_that_dies_at_its_start_is_replaced(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calculus.close_worker()
+    with monkeypatch.context() as broken:
+        broken.setattr(calculus, "_COMMAND", "import sys; sys.exit(1)")
+        calculus._worker = calculus.Worker()
+        while calculus._worker.process is None:
+            time.sleep(0.01)
+    assert is_equivalent(r"\int_0^1 x^3 e^{-x}\,dx", r"6-\frac{16}{e}")
+
+
+def test_workers_that_all_die_are_no_answer_and_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    calculus.close_worker()
+    with monkeypatch.context() as broken:
+        broken.setattr(calculus, "_COMMAND", "import sys; sys.exit(1)")
+        before = calculus.timeouts
+        assert not is_equivalent(r"\int_0^1 x^9 e^x\,dx", "1")
+        assert calculus.timeouts == before + 1 and not calculus._attempts
+        calculus.close_worker()
+
+
+def test_an_answer_that_was_interrupted_is_not_taken_for_that_to_the_next_question(
+    patient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert is_equivalent(r"\int_0^1 x e^x\,dx", "1")  # the worker is up
+
+    def interrupted(self: calculus.Worker, limit_s: float) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as ctrl_c, pytest.raises(KeyboardInterrupt):
+        ctrl_c.setattr(calculus.Worker, "_line", interrupted)
+        is_equivalent(r"\int_0^2 x e^x\,dx", "1+e^2")
+    assert is_equivalent(r"\int_0^3 x e^x\,dx", "1+2e^3")
 
 
 def test_a_question_past_its_limit_is_not_equal_and_counted(

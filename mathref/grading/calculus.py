@@ -35,7 +35,7 @@ from mathref.grading.syntax import Node, ParseError
 
 LIMIT_S = 1.2  # wall clock of one question
 RESERVE_S = 0.5  # of the comparison's time, which is left to it after the last question
-MAX_ATTEMPTS = 2  # after so many timeouts a question counts as one without an answer
+MAX_ATTEMPTS = 2  # after so many timeouts or dead workers a question counts as one without an answer
 MAX_REMEMBERED = 512
 
 _COMMAND = (
@@ -99,9 +99,8 @@ class Worker:
 
     def wait_until_ready(self, limit_s: float) -> None:
         """Wait for the end of the start; one that takes longer goes on, for the next question to find."""
-        if not self.ready:
-            self._line(limit_s)
-            self.ready = True
+        self._line(limit_s)
+        self.ready = True
 
     def ask(self, question: str, limit_s: float) -> str:
         """The answer line; TimeoutError past the limit, EOFError when the worker is gone."""
@@ -176,9 +175,32 @@ def close_worker() -> None:
         worker.close()
 
 
+def _try(question: str, end: float) -> str:
+    """The worker's answer; TimeoutError when there is none by `end`, EOFError when the worker died."""
+    global _worker
+    if _worker is None:
+        _worker = Worker()
+    if not _worker.ready:
+        try:
+            _worker.wait_until_ready(end - time.monotonic())  # one that is late goes on starting
+        except EOFError:
+            close_worker()
+            raise
+    if end - time.monotonic() < LIMIT_S / 2:  # a timeout now would say nothing about the question
+        raise TimeoutError
+    try:
+        return _worker.ask(question, end - time.monotonic()).strip()
+    except BaseException as error:
+        close_worker()  # after Ctrl-C, too: what it still answers is no answer to the next question
+        if isinstance(error, TimeoutError | EOFError):
+            _worker = Worker()
+            _attempts[question] += 1
+        raise
+
+
 def _ask(question: str) -> str | None:
     """The worker's answer, remembered; None when there is none in time."""
-    global _worker, timeouts
+    global timeouts
     if question in _remembered:
         return _remembered[question]
     start = time.monotonic()
@@ -189,28 +211,22 @@ def _ask(question: str) -> str | None:
     if not _lock.acquire(timeout=max(0.0, end - time.monotonic())):
         timeouts += 1
         return None
+    answer = None
     try:
-        if _worker is None:
-            _worker = Worker()
-        _worker.wait_until_ready(end - time.monotonic())
-        if end - time.monotonic() < LIMIT_S / 2:  # a timeout now would say nothing about the question
-            timeouts += 1
-            return None
-        answer = _worker.ask(question, end - time.monotonic()).strip()
-    except (TimeoutError, EOFError) as error:
-        timeouts += 1
-        # A worker that is not ready keeps starting; one that is gone or overdue is replaced at once.
-        if isinstance(error, TimeoutError) and _worker is not None and not _worker.ready:
-            return None  # it goes on starting
-        close_worker()
-        _worker = Worker()
-        _attempts[question] += 1
-        if _attempts[question] < MAX_ATTEMPTS:
-            return None
-        answer = "null"
+        for _ in range(MAX_ATTEMPTS):
+            with contextlib.suppress(EOFError):  # another worker may do what this one died before
+                answer = _try(question, end)
+                break
+    except TimeoutError:
+        pass
     finally:
         _lock.release()
         _allowance.spend(time.monotonic() - start)
+    if answer is None:
+        timeouts += 1
+        if _attempts[question] < MAX_ATTEMPTS:
+            return None
+        answer = "null"
     _remembered[question] = answer
     _attempts.pop(question, None)
     for memory in (_remembered, _attempts):
