@@ -4,12 +4,13 @@ Paper: none (PaLM 2's weights are closed); this is a short way to any open model
 Choices [P]: package huggingface_hub does the work, with its own cache, token and offline switch (HF_HOME,
 HF_TOKEN, HF_HUB_OFFLINE), and is only needed for such a name. Fetched is what mathref reads: JSON, tokenizer,
 safetensors; no pickle, no code. A family that mathref does not compute is refused before its weights are
-fetched. A folder on this machine wins, and so does a path into one, so that no mistyped path becomes a
-stranger's model.
+fetched. A repository may be an adapter's (lora.py), whose base is then fetched as well. A folder on this
+machine wins, and so does a path into one, so that no mistyped path becomes a stranger's model.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,10 @@ from pathlib import Path
 ID = re.compile(r"(?P<owner>\w[\w.-]*)/(?P<name>\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 RUNS = "runs"  # where train.py writes: a run that is not there yet is not looked for on the hub
 CONFIG = "config.json"
+ADAPTER, ADAPTER_WEIGHTS = (
+    "adapter_config.json",
+    "adapter_model.safetensors",
+)  # of a repository of LoRA's alone
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 FILES = (CONFIG, "generation_config.json", *TOKENIZER, "added_tokens.json", "model.safetensors.index.json")
 WEIGHTS = "model*.safetensors"  # whole or in shards; copies under other names are left where they are
@@ -42,15 +47,22 @@ def fetch(name: str) -> Path:
     from mathref.weights import load_config
 
     repository, _, revision = name.partition("@")
-    folder = _snapshot(name, repository, revision or None, [CONFIG])
+    folder = _snapshot(name, repository, revision or None, [CONFIG, ADAPTER])
     load_config(folder)
-    folder = _snapshot(name, repository, folder.name, [*FILES, WEIGHTS])  # of the very same commit
-    if not any(folder.glob(WEIGHTS)):
+    wanted = [ADAPTER_WEIGHTS] if (folder / ADAPTER).is_file() else [*FILES, WEIGHTS]
+    folder = _snapshot(name, repository, folder.name, wanted)  # of the very same commit
+    if not any(folder.glob(wanted[-1])):
         raise FileNotFoundError(
-            f"{name}: has no {WEIGHTS} on the hub, and weights of other kinds are not read; or the hub "
+            f"{name}: has no {wanted[-1]} on the hub, and weights of other kinds are not read; or the hub "
             "cannot be reached, and the cache holds a part of the model only"
         )
     return folder
+
+
+@functools.cache
+def fetch_once(name: str) -> Path:
+    """`fetch`, which asks the hub anew, for what one command looks up again and again."""
+    return fetch(name)
 
 
 def pinned(name: str) -> str:
@@ -58,10 +70,17 @@ def pinned(name: str) -> str:
     return f"{name.partition('@')[0]}@{fetch(name).name}" if is_id(name) else name
 
 
+def id_of(folder: Path) -> tuple[str, str] | None:
+    """(owner/name, commit) of the cache's folder models--OWNER--NAME/snapshots/COMMIT, None of any other."""
+    kind, *names = folder.parent.parent.name.split("--")
+    cached = folder.parent.name == "snapshots" and kind == "models" and len(names) == 2
+    return ("/".join(names), folder.name) if cached else None
+
+
 def name_of(folder: Path) -> str:
     """What a model folder is called in file names: the hub's name, where the folder's own is a commit."""
-    cached = folder.parent.name == "snapshots"  # models--OWNER--NAME/snapshots/COMMIT
-    return folder.parent.parent.name.rpartition("--")[2] if cached else folder.name
+    known = id_of(folder)
+    return known[0].partition("/")[2] if known else folder.name
 
 
 def _snapshot(name: str, repository: str, revision: str | None, files: Sequence[str]) -> Path:

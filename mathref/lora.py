@@ -24,7 +24,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from mathref import distributed, processes
+from mathref import distributed, hub, processes
 from mathref.architectures import LAYER_NAMES, name_to_hf
 from mathref.config import MAX_SIZE
 from mathref.files import atomic_write, first_of, read_json, refuse_pointer, write_json
@@ -176,7 +176,9 @@ def _file_name(name: str, model: Transformer) -> str:
 
 
 def save_adapter(model: Transformer, folder: Path, config: LoRAConfig, base: str | Path) -> None:
-    """Write the adapters of `model` as PEFT does; `base` is where the weights under them came from."""
+    """Write the adapters of `model` as PEFT does; `base` is where the weights under them came from. One in
+    the hub's cache is named as on the hub, with its commit: the cache's folder is of this machine alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for name, layer in adapters(model).items():
@@ -186,7 +188,9 @@ def save_adapter(model: Transformer, folder: Path, config: LoRAConfig, base: str
         return
     with atomic_write(folder / WEIGHTS) as file:
         file.write(safetensors.torch.save(tensors, {"format": "pt"}))
-    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": str(base)}
+    name, commit = hub.id_of(Path(base)) or (str(base), None)
+    settings = {"peft_type": "LORA", "task_type": "CAUSAL_LM"}
+    settings |= {"base_model_name_or_path": name, "revision": commit}
     settings |= {"r": config.rank, "lora_alpha": config.alpha, "target_modules": list(config.targets)}
     settings |= {"lora_dropout": 0.0, "bias": "none", "fan_in_fan_out": False, "modules_to_save": None}
     settings |= {"use_rslora": False, "use_dora": False, "init_lora_weights": True, "inference_mode": True}
@@ -197,9 +201,10 @@ def save_adapter(model: Transformer, folder: Path, config: LoRAConfig, base: str
 
 
 def adapter_base(folder: str | Path) -> Path | None:
-    """The folder of the base model that an adapter folder names; None for any other folder.
+    """The folder of the base model that an adapter folder names; None for any other folder. A base named as
+    on the hub is fetched from there, of the revision that the adapter names.
 
-    Raises FileNotFoundError when there is no checkpoint at that place.
+    Raises FileNotFoundError when there is no checkpoint at that place; for the hub as `hub.fetch` does.
     """
     source = Path(folder) / CONFIG
     if not source.is_file():
@@ -225,7 +230,15 @@ def _named_base(source: Path) -> tuple[Any, Path | None]:
     """base_model_name_or_path of an adapter_config.json, and that as a folder unless it is no text."""
     values = read_json(source)
     name = values.get("base_model_name_or_path") if isinstance(values, dict) else None
-    return name, Path(name) if isinstance(name, str) and name and "\0" not in name else None
+    if not isinstance(name, str) or not name or "\0" in name:
+        return name, None
+    if not hub.is_id(name):
+        return name, Path(name)
+    revision = values.get("revision")
+    try:
+        return name, hub.fetch_once(f"{name}@{revision}" if revision else name)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        raise type(error)(f"{source}: base_model_name_or_path: {error}") from None
 
 
 def _read_settings(source: Path) -> tuple[int, float, list[str]]:

@@ -9,12 +9,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import torch
 
 import rerank
 import train
 from mathref import hub
 from mathref.files import read_json, write_json
+from mathref.lora import LoRAConfig, adapters, add_adapters, merge_adapter, save_adapter
+from mathref.model import Transformer
 from mathref.runs import ASSETS, ROOT, resolve_model, run_command
+from mathref.tokenizer import load_tokenizer
+from mathref.weights import load_model
 
 huggingface_hub = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
 COMMIT, OLDER = "0123456789abcdef0123456789abcdef01234567", "fedcba9876543210fedcba9876543210fedcba98"
@@ -35,12 +40,13 @@ class FakeHub:
     def __init__(self, cache: Path) -> None:
         self.cache, self.calls = cache, []
         self.files = {file.name: file for file in TINY.iterdir()} | dict.fromkeys(UNWANTED, TINY / "run.json")
+        self.others: dict[str, dict[str, Path]] = {}  # further repositories
 
     def snapshot_download(self, repo_id, *, revision=None, allow_patterns=None):
         self.calls.append((repo_id, revision, tuple(allow_patterns)))
         commit = {None: COMMIT, "main": COMMIT, "v1": OLDER}.get(revision, revision)
         folder = self.cache / f"models--{repo_id.replace('/', '--')}" / "snapshots" / commit
-        for name, source in self.files.items():
+        for name, source in self.others.get(repo_id, self.files).items():
             if any(fnmatch(name, pattern) for pattern in allow_patterns):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, folder / name)
@@ -52,6 +58,7 @@ def fake(tmp_path, monkeypatch) -> FakeHub:
     """An empty working folder, and a hub without network."""
     made = FakeHub(tmp_path / "cache")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", made.snapshot_download)
+    hub.fetch_once.cache_clear()
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return made
@@ -64,7 +71,7 @@ def test_a_model_is_fetched_with_what_is_read_and_nothing_else(fake):
     assert (folder / "model.safetensors").read_bytes() == (TINY / "model.safetensors").read_bytes()
     # Config first; all else of the commit that it was of, whatever is pushed in between.
     assert [call[:2] for call in fake.calls] == [("owner/tiny", None), ("owner/tiny", COMMIT)]
-    assert fake.calls[0][2] == ("config.json",)
+    assert fake.calls[0][2] == ("config.json", "adapter_config.json")
 
 
 def test_a_revision_is_fetched_and_shards_with_their_index(fake):
@@ -100,7 +107,7 @@ def test_a_family_that_is_not_computed_is_refused_before_its_weights_are_fetched
     fake.files["config.json"] = tmp_path / "config.json"
     with pytest.raises(ValueError, match="model_type is 'mamba'"):
         resolve_model("owner/tiny")
-    assert [patterns for *_, patterns in fake.calls] == [("config.json",)]
+    assert [patterns for *_, patterns in fake.calls] == [("config.json", "adapter_config.json")]
 
 
 def test_a_model_with_pickled_weights_only_is_refused_by_its_name(fake):
@@ -159,6 +166,65 @@ def test_train_starts_from_it_and_keeps_the_commit_in_run_json(fake):
     flags = "--stage ssft --steps 1 --batch-size 2 --n-greedy 0 --n-validation 2 --data data.jsonl --out new"
     assert train.main([*flags.split(), "--model", "owner/tiny", "--device", "cpu"]) == 0
     assert read_json(Path("new") / "run.json")["settings"]["model"] == f"owner/tiny@{COMMIT}"
+
+
+def adapter(folder: Path, base: str | Path) -> Transformer:
+    """An adapter of tiny's shape in `folder`, whose base is `base`; returns tiny with the adapter merged."""
+    config, model = LoRAConfig(2, 4.0), load_model(TINY)
+    add_adapters(model, config, seed=0)
+    for layer in adapters(model).values():
+        torch.nn.init.normal_(layer.lora_B, std=0.1, generator=torch.Generator().manual_seed(1))
+    save_adapter(model, folder, config, base)
+    return merge_adapter(load_model(TINY), folder)
+
+
+def test_an_adapter_names_the_base_that_came_from_the_hub_as_the_hub_does(fake):
+    """It named the folder of this machine's cache, which nobody else has."""
+    expected = adapter(Path("own"), resolve_model("owner/tiny@v1"))
+    settings = read_json(Path("own/adapter_config.json"))
+    assert settings["base_model_name_or_path"] == "owner/tiny" and settings["revision"] == OLDER
+    fake.calls.clear()
+    found = load_model("own")
+    assert torch.equal(found.embedding.weight, expected.embedding.weight)
+    assert all(map(torch.equal, found.parameters(), expected.parameters()))
+    assert load_tokenizer("own").encode("1+1") == load_tokenizer(TINY).encode("1+1")
+    assert {(repository, revision) for repository, revision, _ in fake.calls} == {("owner/tiny", OLDER)}
+    assert len(fake.calls) == 2  # asked once, however often the base is looked up
+    adapter(Path("plain"), TINY)
+    assert read_json(Path("plain/adapter_config.json"))["revision"] is None
+
+
+def test_an_adapter_of_the_hub_brings_its_base(fake, tmp_path):
+    """The base of the adapter's revision, not of the day."""
+    expected = adapter(tmp_path / "made", TINY)
+    values = read_json(tmp_path / "made" / "adapter_config.json")
+    write_json(
+        tmp_path / "made" / "adapter_config.json",
+        values | {"base_model_name_or_path": "owner/tiny", "revision": "v1"},
+    )
+    fake.others["owner/judge"] = {file.name: file for file in (tmp_path / "made").iterdir()}
+    folder = resolve_model("owner/judge")
+    assert {file.name for file in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    assert all(map(torch.equal, load_model(folder).parameters(), expected.parameters()))
+    assert {call[:2] for call in fake.calls if call[0] == "owner/tiny"} == {
+        ("owner/tiny", "v1"),
+        ("owner/tiny", OLDER),
+    }
+
+
+def test_an_adapter_whose_base_the_hub_does_not_have_is_one_line(fake, monkeypatch, capsys):
+    adapter(Path("own"), TINY)
+    values = read_json(Path("own/adapter_config.json"))
+    write_json(Path("own/adapter_config.json"), values | {"base_model_name_or_path": "owner/gone"})
+
+    def unreachable(*args, **kwargs):
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    assert run_command(lambda argv: bool(load_model("own")), []) == 2
+    said = capsys.readouterr().err
+    assert f"error: {Path('own/adapter_config.json')}: base_model_name_or_path: owner/gone: is no" in said
+    assert said.count("\n") == 1
 
 
 def test_rerank_says_which_evaluator_is_missing(fake, monkeypatch, capsys):

@@ -419,7 +419,7 @@ def test_settings_that_ask_for_another_computation_are_refused(key, value, tmp_p
         (dict(r=None), "r is None"),
         (dict(lora_alpha="big"), "lora_alpha is 'big'"),
         (dict(target_modules=["q_proj", "c_attn"]), "target_modules has 'c_attn', but there are no tensors"),
-        (dict(base_model_name_or_path="Qwen/Qwen2.5-Math-1.5B"), "no folder of that name holds a checkpoint"),
+        (dict(base_model_name_or_path="/models/qwen"), "no folder of that name holds a checkpoint"),
         (dict(base_model_name_or_path=None), "expected the folder of the base model"),
     ],
 )
