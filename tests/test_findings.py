@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from mathref import findings
 from mathref.findings import Difference, Expectation, overall
 
+PAPER = Path(__file__).resolve().parent.parent.parent / "shared" / "PAPER.md"
 N = 12  # samples a problem, in more than eight clusters, so that RR.Maj8 and RR.All part
 RIGHT, RIVAL, SINGLES = "1", "2", [str(i) for i in range(3, 12)]
 
@@ -131,3 +133,32 @@ def test_each_ordering_falls_by_its_own_file(world: Path, ordering: int, name: s
 )
 def test_the_bounds_of_the_words(expected: str, low: float, high: float, verdict: str) -> None:
     assert Expectation("", Difference((low + high) / 2, low, high, 0.5), expected).verdict == verdict
+
+
+@pytest.mark.skipif(not PAPER.is_file(), reason="the specification is not in ../shared")
+def test_the_papers_own_numbers_are_those_of_its_tables() -> None:
+    """Tables 2 and 4, and the sentence of Table 5, as the specification has them."""
+    lines = PAPER.read_text(encoding="utf-8").splitlines()
+
+    def row(table: str, start: str) -> list[str]:
+        first = next(i for i, line in enumerate(lines) if line.startswith(f"{table} [V]"))
+        found = next(line for line in lines[first:] if line.startswith(f"| {start} |"))
+        return re.findall(r"\d+\.\d", found)
+
+    for name, start in (
+        ("fewshot-brief", "few-shot (no tuning)"),
+        ("brief-test", "MATH"),
+        ("detailed-test", "PRM800K"),
+        ("both-test", "MATH + PRM800K"),
+    ):
+        of_both = row("Table 2", start)
+        assert findings.PAPER_ROWS[name][1:] == (" / ".join(of_both[:3]), " / ".join(of_both[3:]))
+    for loss in ("margin", "xent"):
+        assert findings.PAPER_ROWS[f"mtsf-{loss}-test"][1:] == (
+            "",
+            " / ".join(row("Table 4", f"MTSF | cls-{loss}")),
+        )
+    sentence = " ".join(lines)
+    weak, strong = findings.PAPER_ROWS["fewshot-detailed"][1:]
+    assert f"is {weak} for S* and {strong} for L" in sentence
+    assert findings.PAPER_ROWS["control-test"][1:] == ("", "")  # which the paper does not have

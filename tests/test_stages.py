@@ -80,9 +80,8 @@ def test_greedy_accuracy_counts_graded_solutions(base):
 
         def head(self, hidden):
             place = hidden[..., 0].long().clamp(0, len(script) - 1)
-            return (
-                torch.nn.functional.one_hot(torch.tensor(script)[place], self.config.vocab_size).float() * 50
-            )
+            # The likeliest by a hair: whatever draws at a temperature writes something else.
+            return torch.nn.functional.one_hot(torch.tensor(script)[place], self.config.vocab_size).float()
 
         def forward(self, tokens, *, mask=None, kv_cache=None):
             return self.head(self.hidden(tokens, mask=mask, kv_cache=kv_cache))
@@ -183,6 +182,22 @@ def test_scr_items_are_candidates_in_the_template_with_their_labels(checkpoint, 
     values = stage.validate(stage.model.eval())
     assert values.keys() == {"val/loss", "val/auc", "val/pairs", "val/rr.all"}
     assert values["val/rr.all"] in {0, 1 / 4, 1 / 2, 3 / 4, 1}
+
+
+def test_scr_draws_are_balanced_unless_a_plain_draw_is_asked_for(checkpoint, tmp_path):
+    """3 right and 9 wrong candidates each: 2 and 2 are drawn, or what comes."""
+    problems = []
+    for problem in map(graded, generate("train", 12)):
+        right, wrong = problem.samples[0], problem.samples[2]
+        some = [replace(s, text=f"{i}. {s.text}") for s, n in ((right, 3), (wrong, 9)) for i in range(n)]
+        problems.append(replace(problem, samples=tuple(some)))
+
+    def right(**options):
+        options |= {"n_validation": 4, "examples_per_problem": 4}
+        return [i.is_correct for i in make_scr(checkpoint, tmp_path / "s.jsonl", problems, **options).items]
+
+    assert len(right()) == 8 * 4 and sum(right()) == 8 * 2
+    assert len(right(balance="none")) == 8 * 4 and sum(right(balance="none")) < 8 * 2
 
 
 def test_scr_pairs_are_of_one_problem(checkpoint, tmp_path):

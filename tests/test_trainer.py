@@ -234,6 +234,23 @@ def test_examples_beyond_the_context_are_left_out_and_counted():
     assert drop_too_long(items, 64) == (items[:1], 1)
 
 
+def test_two_steps_of_the_optimiser_are_those_of_its_definition():
+    """AdamW by hand: averages with 0.9 and 0.95, unbiased; decay apart from them, on matrices alone."""
+    model, config = new_model(), TrainConfig(steps=2, lr=0.01, weight_decay=0.1)
+    optimizer = make_optimizer(model, config)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for gradient in (0.5, -0.25):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, gradient)
+        optimizer.step()
+    # First m / sqrt(v) = 1. Then m = (0.9 * 0.05 - 0.025) / (1 - 0.81) = 2 / 19 and
+    # v = (0.95 * 0.0125 + 0.003125) / (1 - 0.9025) = 2 / 13, so m / sqrt(v) = 0.268369.
+    for name, p in model.named_parameters():
+        keep = 1 - 0.01 * (0.1 if p.dim() >= 2 else 0.0)
+        expected = (before[name] * keep - 0.01) * keep - 0.01 * 0.268369
+        torch.testing.assert_close(p.detach(), expected, atol=1e-6, rtol=1e-5)
+
+
 def test_norm_weights_are_not_decayed():
     optimizer = make_optimizer(new_model(), TrainConfig(steps=1))
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.1, 0.0]
