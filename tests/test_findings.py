@@ -10,6 +10,7 @@ import pytest
 
 from mathref import findings
 from mathref.findings import Difference, Expectation, overall
+from mathref.scoring import cost_file
 
 PAPER = Path(__file__).resolve().parent.parent.parent / "shared" / "PAPER.md"
 N = 12  # samples a problem, in more than eight clusters, so that RR.Maj8 and RR.All part
@@ -98,6 +99,20 @@ def test_a_study_that_comes_out_as_the_paper_did_holds_in_all_eight(world: Path)
     page = findings.headline(study)
     assert page.startswith("MTSF generator, evaluator and W.RR.Maj8 on small: 85.0 (")
     assert "brief examples 20.0 (" in page and "gain +65.0 (" in page and "gain +60.0 (" in page
+
+
+def test_what_reranking_costs_is_counted_over_k_and_n(world: Path) -> None:
+    """42 of 60 problems have ten clusters, 3 + 9 * 1 samples; 18 have nine, 3 + 2 + 7 * 1; a text each."""
+    path = world / "seed0" / "small-detailed-test-by-small-xent.jsonl"
+    calls = 2 * (42 * 10 + 18 * 9)
+    cost_file(path).write_text(json.dumps({"seconds": calls / 100}))  # 10 ms each
+    table = findings.cost_grid(findings.Study(world, 1, ("tiny", "small"), N), "small")
+    assert table is not None
+    cells = {(row[0], row[1]): row[3:] for row in table.rows}
+    assert cells["12", "1"] == ["25.0", "1.0", "10"]
+    assert cells["12", "8"] == [f"{100 * (42 * 10 + 18 * 11) / (60 * 12):.1f}", "8.0", "80"]
+    assert cells["12", "64"] == ["100.0", "9.7", "97"]
+    assert cells["4", "1"] == ["75.0", "1.0", "10"] and cells["4", "2"] == ["100.0", "2.0", "20"]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mathref import pretraining
+from mathref import pretraining, trainer
 from mathref.trainer import TrainConfig
 from mathref.weights import load_model
 
@@ -16,6 +16,13 @@ def test_pretraining_sees_each_document_once_and_validates_on_others(base):
     assert len(stage.items) == CONFIG.steps * CONFIG.batch_size
     assert set(stage.validate(stage.model)) == {"val/loss"}
     assert all(item.n_prompt == 1 for item in stage.items)
+
+
+def test_no_document_is_trained_on_and_validated_on(base, monkeypatch):
+    seen = []
+    monkeypatch.setattr(trainer, "mean_loss", lambda model, documents, *_: seen.extend(documents) or 0.0)
+    base[0].validate(base[0].model)
+    assert len(seen) == 4 and not any(document in base[0].items for document in seen)
 
 
 def test_pretraining_repeats_with_its_seed(base, monkeypatch):
