@@ -434,7 +434,8 @@ def test_families_are_parts_of_the_builtin_set(tmp_path: Path) -> None:
         (part.train, rest.train, whole.train),
         (part.validation, rest.validation, whole.validation),
     ):
-        assert {p.id.split("-")[0] for p in a} == set(names) and a == [p for p in both if p in a]
+        ids = {p.id for p in a}
+        assert {name.split("-")[0] for name in ids} == set(names) and a == [p for p in both if p.id in ids]
         assert sorted(p.id for p in a + b) == sorted(p.id for p in both)
     assert "builtin: only of the families linear, gcd" in part.notes
     path = plain_file(tmp_path / "a.jsonl", 24)

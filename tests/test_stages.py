@@ -11,7 +11,7 @@ import torch
 from mathref import calibration, evaluator, memory, stages, trainer
 from mathref.batches import step_items
 from mathref.checkpoint import METRICS
-from mathref.data import Problem
+from mathref.data import Problem, training_data
 from mathref.formats import Sample, SampledProblem
 from mathref.model import ModelConfig, Transformer
 from mathref.objectives import Labelled, MarginObjective, Pair, XentObjective
@@ -30,7 +30,8 @@ CONFIG = TrainConfig(steps=2, batch_size=3)
 
 def test_ssft_targets_are_the_solutions(base):
     _, folder = base
-    stage = stages.ssft(folder, ["builtin"], CONFIG, style="brief", device=CPU, n_validation=5, n_greedy=0)
+    options = {"families": ("gcd", "linear"), "n_validation": 5, "n_greedy": 0}
+    stage = stages.ssft(folder, ["builtin"], CONFIG, style="brief", device=CPU, **options)
     by_text = {p.problem: p.brief for p in generate("train")}
     for item in stage.items[:50]:
         prompt = stage.tokenizer.decode(item.ids[: item.n_prompt])
@@ -44,12 +45,14 @@ def test_examples_beyond_the_context_are_left_out_and_said(base, tmp_path):
     short = replace(base[0].model.config, max_seq_len=90)
     save_model(Transformer(short), tmp_path)
     base[0].tokenizer.save(tmp_path)
-    options = {"style": "detailed", "device": CPU, "n_validation": 9, "n_greedy": 0}
+    families = ("gcd", "linear")
+    n_train = len(training_data(["builtin"], families=families).train)
+    options = {"style": "detailed", "families": families, "device": CPU, "n_validation": 60, "n_greedy": 0}
     stage = stages.ssft(tmp_path, ["builtin"], CONFIG, **options)
     said = next(note for note in stage.notes if "left out: longer than the context of 90 tokens" in note)
     n_left_out = int(said.split()[0])
-    assert n_left_out > 1000 and max(len(item.ids) for item in stage.items) <= 90
-    assert 10_900 < len(stage.items) + n_left_out <= 11_000
+    assert n_left_out > 100 and max(len(item.ids) for item in stage.items) <= 90
+    assert len(stage.items) + n_left_out == n_train
     save_model(Transformer(replace(short, max_seq_len=8)), tmp_path)
     with pytest.raises(ValueError, match="0 training"):
         stages.ssft(tmp_path, ["builtin"], CONFIG, **options)
