@@ -51,6 +51,7 @@ REQUIRED_VALUES: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "partial_rotary_factor": (1,),
     "use_bidirectional_attention": (None, False),
+    "is_causal": (None, True),
 }
 LAYER_TYPES = {"sliding_attention": True, "full_attention": False}  # -> windowed
 
@@ -214,6 +215,13 @@ def _rope_values(family: Family, values: dict[str, Any], source: str | Path) -> 
             raise ValueError(f"{source}: {name} of sliding_attention is {given!r}, supported: plain ones")
         found = {"rope_local_base_freq": local["rope_theta"]}
         name, settings = f"{name} of full_attention", parameters.get("full_attention")
+    elif isinstance(settings, dict) and "rope_local_base_freq" in family.keys.values():
+        # Of this family transformers reads the newer key alone, and computes plain positions without it.
+        if "type" in settings and "rope_type" not in settings:
+            raise ValueError(f"{source}: {name} is {settings!r}, expected its kind under rope_type")
+    elif isinstance(settings, dict) and settings.get("rope_type", settings.get("type")) == "llama3":
+        key = ROPE_KEYS["llama3"]["original_max_seq_len"]
+        settings = settings | {key: values.get(key, settings.get(key))}  # beside the object it prevails
     found |= _one_rope(settings, name, source)
     named = {key: value for key, value in found.items() if value is not None}
     return {"rope_theta": 10000.0, **family.defaults, **values, "rope_scaling": None, **named}
@@ -249,12 +257,16 @@ def _window_pattern(family: Family, values: dict[str, Any], source: str | Path) 
     n_layer, window, types = (
         values.get(key) for key in ("num_hidden_layers", "sliding_window", "layer_types")
     )
-    if not family.windows or not isinstance(n_layer, int) or n_layer > MAX_LAYERS:  # refused by ModelConfig
+    if not isinstance(n_layer, int) or n_layer > MAX_LAYERS:  # refused by ModelConfig
         return (True,)
     if types is not None:
-        if not isinstance(types, list) or len(types) != n_layer or any(t not in LAYER_TYPES for t in types):
-            expected = f"{n_layer} times {' or '.join(LAYER_TYPES)}"
+        known = LAYER_TYPES if family.windows else ["full_attention"]
+        if not isinstance(types, list) or len(types) != n_layer or any(t not in known for t in types):
+            expected = f"{n_layer} times {' or '.join(known)}"
             raise ValueError(f"{source}: layer_types is {str(types)[:80]}, expected {expected}")
+    if not family.windows:
+        return (True,)
+    if types is not None:
         layers = [LAYER_TYPES[layer_type] for layer_type in types]
         if window is None and any(layers):
             raise ValueError(f"{source}: layer_types has sliding_attention, but there is no sliding_window")

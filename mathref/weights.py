@@ -52,7 +52,7 @@ PICKLES = ("*.bin", "*.pt*", "*.ckpt", "*.pkl", "*.pickle")
 
 HEAD, EMBEDDING = "lm_head.weight", "embedding.weight"  # in a file; in the model
 # Tables that some checkpoints store although they follow from the config.
-IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$")
+IGNORED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 
 
 def load_config(path: str | Path) -> ModelConfig:
@@ -108,32 +108,34 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype | None 
     wanted = {name_to_hf(name, config): (name, p.shape) for name, p in model.named_parameters()}
     found: dict[str, torch.Tensor] = {}
     problems: list[str] = []
-    tied_head = None  # may be stored all the same, if it is the embedding again
+    seen: set[str] = set()
     for key, tensor in _tensors(path):
-        if key in wanted and wanted[key][0] in found:
+        # Tied weights may be stored as the embedding, as the head, or as both.
+        place = name_to_hf(EMBEDDING, config) if key == HEAD and config.tie_embeddings else key
+        if key in seen:
             problems.append(f"{key} is in two files")
-        elif key == HEAD and config.tie_embeddings:
-            tied_head = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
-        elif key not in wanted:
+        elif place not in wanted:
             if not IGNORED.fullmatch(key):
                 problems.append(f"unexpected {key}")
-        elif tensor.shape != wanted[key][1]:
-            problems.append(f"{key} has shape {list(tensor.shape)}, expected {list(wanted[key][1])}")
+        elif tensor.shape != wanted[place][1]:
+            problems.append(f"{key} has shape {list(tensor.shape)}, expected {list(wanted[place][1])}")
         elif tensor.dtype not in DTYPES.values():
             problems.append(f"{key} has type {tensor.dtype}, supported: {', '.join(DTYPES)}")
         else:
             # The copy frees the mapped file: it may be replaced while the model lives.
             copy = tensor.to(device=device, dtype=dtype or tensor.dtype, copy=True)
-            found[wanted[key][0]] = copy
             if not _is_finite(copy):
                 problems.append(f"{key} has values that are not finite in {copy.dtype}")
-        if tied_head is not None and (embedding := found.get(EMBEDDING)) is not None:
-            if not embedding.is_meta and not torch.equal(tied_head.to(embedding.dtype), embedding):
-                problems.append(
-                    f"{HEAD} is not the embedding that tie_word_embeddings makes it: set that to false to "
-                    "use it, or remove it from the file"
-                )
-            tied_head = None
+            first = found.setdefault(wanted[place][0], copy)
+            if first is not copy:
+                embedding, head = (first, copy) if key == HEAD else (copy, first)
+                found[EMBEDDING] = embedding
+                if not embedding.is_meta and not torch.equal(head.to(embedding.dtype), embedding):
+                    problems.append(
+                        f"{HEAD} is not the embedding that tie_word_embeddings makes it: set that to false "
+                        "to use it, or remove it from the file"
+                    )
+        seen.add(key)
     misfits = {problem.split()[0] for problem in problems}
     problems += [
         f"missing {key}" for key, (name, _) in wanted.items() if name not in found and key not in misfits

@@ -201,6 +201,23 @@ def test_every_family_agrees_with_theirs(case: str) -> None:
 
 @pytest.mark.parity
 @needs_transformers
+@torch.no_grad()
+def test_a_length_beside_rope_scaling_prevails_over_the_one_in_it(tmp_path: Path) -> None:
+    """It was passed over, and the frequencies were those of another length."""
+    folders = [tmp_path / name for name in ("inner", "outer")]
+    for folder, outer in zip(folders, ({}, {"original_max_position_embeddings": 16}), strict=True):
+        folder.mkdir()
+        their_model("llama, rope llama3", folder)
+        (folder / "config.json").write_text(json.dumps({**hf_config("llama, rope llama3"), **outer}))
+    inner, outer = (
+        [transformers.AutoModelForCausalLM.from_pretrained(f)(random_tokens(2, LENGTH)).logits,
+         load_model(f)(random_tokens(2, LENGTH))] for f in folders
+    )  # fmt: skip
+    assert difference(*inner) < 1e-4 and difference(*outer) < 1e-4 and difference(inner[0], outer[0]) > 0.1
+
+
+@pytest.mark.parity
+@needs_transformers
 @pytest.mark.parametrize("case", ["mistral, window", "qwen2", "gemma2", "gemma3_text"])
 @torch.no_grad()
 def test_left_padding_gives_their_logits(case: str, tmp_path: Path) -> None:
@@ -537,6 +554,9 @@ def test_absent_keys_mean_what_the_family_takes_them_for(case: str) -> None:
             "supported rope_type: default, linear, ",
         ),
         ("llama, rope llama3", {"rope_scaling": {**LLAMA3, "low_freq_factor": 4.0}}, "4.0 is not below"),
+        ("llama", {"is_causal": False}, "is_causal is False"),
+        ("llama", {"layer_types": ["sliding_attention"] * 4}, "expected 4 times full_attention"),
+        ("gemma", {"layer_types": ["full_attention"] * 3}, "expected 4 times full_attention"),
         ("mistral, window", {"hidden_act": "gelu"}, "hidden_act is 'gelu', supported: 'silu'"),
         ("mistral, window", {"layer_types": ["full_attention"] * 4}, "layer_types is ['full_attention'"),
         ("mistral, window", {"sliding_window": 0}, "sliding_window is 0"),
@@ -553,6 +573,11 @@ def test_absent_keys_mean_what_the_family_takes_them_for(case: str) -> None:
         ("gemma2", {"final_logit_softcapping": -1.0}, "logit_softcap is -1.0"),
         ("gemma2", {"query_pre_attn_scalar": None}, "lacks query_pre_attn_scalar"),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping is 50.0, supported: None"),
+        (
+            "gemma3_text",
+            {"rope_scaling": {"type": "linear", "factor": 8.0}},
+            "rope_scaling is {'type': 'linear', 'factor': 8.0}, expected its kind under rope_type",
+        ),
         ("gemma3_text", {"sliding_window_pattern": 0}, "sliding_window_pattern is 0"),
         ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "expected an object for sliding"),
         (

@@ -123,6 +123,39 @@ def test_a_tied_head_is_stored_once_and_may_be_there_twice(folder: Path) -> None
     assert "lm_head.weight" in stored(folder)
 
 
+def test_tied_weights_may_be_stored_under_the_head_s_name_alone(folder: Path) -> None:
+    """safetensors.torch.save_model keeps one name of those that share memory: the last by the alphabet."""
+    tensors = stored(folder)
+    tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_model(folder)(TOKENS), new_model()(TOKENS))
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:, 1:].clone()
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert "lm_head.weight has shape" in refused(folder)
+
+
+def test_a_tied_head_in_two_shards_is_told(folder: Path) -> None:
+    """The second copy covered the first, which was wrong."""
+    tensors = stored(folder)
+    embedding = tensors["model.embed_tokens.weight"]
+    (folder / "model.safetensors").unlink()
+    parts = {"a.safetensors": {"lm_head.weight": embedding + 1}}
+    parts["b.safetensors"] = tensors | {"lm_head.weight": embedding.clone()}
+    for name, part in parts.items():
+        safetensors.torch.save_file(part, folder / name)
+    places = {key: name for name, part in parts.items() for key in part}
+    index = {"weight_map": places | {"lm_head.weight.": "a.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "lm_head.weight is in two files" in refused(folder)
+
+
+def test_tables_that_follow_from_the_config_are_passed_over(folder: Path) -> None:
+    more = {"model.rotary_emb.inv_freq": torch.ones(3)}
+    more["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(3)
+    safetensors.torch.save_file(stored(folder) | more, folder / "model.safetensors")
+    assert torch.equal(load_model(folder)(TOKENS), new_model()(TOKENS))
+
+
 def test_a_head_of_its_own_is_not_taken_for_the_embedding(folder: Path) -> None:
     """It was passed over, and the model computed with the embedding: other logits than the file's."""
     tensors = stored(folder)
