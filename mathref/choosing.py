@@ -14,6 +14,8 @@ from mathref.decoding import SampleConfig, sample_seed
 # Most probable tokens looked at before a full sort: the first ones hold the nucleus of nearly every row, the
 # others that of a row in doubt. A sort of 50,000 logits takes as long as a tenth of a small model.
 PREFIXES = (64, 1024)
+# Logits divided by less may overflow float32, and softmax then has no value: below it the limit, greedy.
+LEAST_TEMPERATURE = 1e-30
 
 
 def row_uniforms(seed: int, problem_id: str, samples: range, length: int) -> torch.Tensor:
@@ -63,7 +65,7 @@ def choose(
     top-k.
     """
     rows = torch.arange(len(uniforms), device=logits.device) if rows is None else rows  # (A,)
-    if config.temperature == 0:
+    if config.temperature < LEAST_TEMPERATURE:
         return logits.argmax(dim=-1)[rows]
     probs = torch.softmax(logits / config.temperature, dim=-1)  # (B, V)
     if config.top_k:

@@ -236,8 +236,7 @@ class Transformer(nn.Module):
         mask (B, T) bool, True = real token: padding may stand on either side, with a cache on the right only.
         What comes out at padding is meaningless. Without a mask, right-padded rows are right too: causality
         hides the pads. `layout` (see `tree_layout`) says instead where each token stands and what it sees.
-        Raises ValueError for an empty batch, wrong types, or more tokens than the context or
-        the cache can hold.
+        Raises ValueError for an empty batch, wrong types or ids, more tokens than context or cache can hold.
         """
         if layout is None:
             self._check(tokens, mask, kv_cache)
@@ -321,9 +320,11 @@ class Transformer(nn.Module):
             raise ValueError(f"tokens have shape {shape}, expected (batch, time), each at least 1")
         if tokens.dtype != torch.long:
             raise ValueError(f"tokens are {tokens.dtype}, expected int64")
+        if tokens.is_cpu and not 0 <= tokens.min() <= tokens.max() < self.config.vocab_size:
+            raise ValueError(f"a token id is not within 0 to {self.config.vocab_size - 1}")
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
             raise ValueError(
-                f"mask is {mask.dtype} {tuple(mask.shape)}, expected bool {shape} like the tokens"
+                f"mask is {mask.dtype} {tuple(mask.shape)}, expected bool {shape}, as the tokens"
             )
         seen, limit = 0, self.config.max_seq_len
         if kv_cache is not None:

@@ -294,10 +294,21 @@ def test_a_config_cannot_be_changed() -> None:
         (torch.zeros(1, 0, dtype=torch.long), None, "shape"),
         (torch.zeros(1, 49, dtype=torch.long), None, "49 tokens"),
         (torch.zeros(1, 5), None, "int64"),
+        (torch.tensor([[1, -1]]), None, "a token id is not within 0 to"),
+        (torch.tensor([[1, 10**6]]), None, "a token id is not within 0 to"),
         (torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 4, dtype=torch.bool), "mask"),
         (torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 5), "bool"),
     ],
-    ids=["one-dimension", "no-token", "too-long", "float-tokens", "mask-shape", "mask-type"],
+    ids=[
+        "one-dimension",
+        "no-token",
+        "too-long",
+        "float-tokens",
+        "negative",
+        "large",
+        "mask-shape",
+        "mask-type",
+    ],
 )
 def test_wrong_input_is_refused(tokens: torch.Tensor, mask: torch.Tensor | None, named: str) -> None:
     with pytest.raises(ValueError, match=named):

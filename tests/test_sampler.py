@@ -170,6 +170,13 @@ def test_top_p_keeps_one_token_at_least() -> None:
     assert choose(logits, torch.rand(5), SampleConfig(top_p=1e-6)).tolist() == [7] * 5
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e-20, 1e-37, 1e-38, 1e-45, 5e-324])
+def test_the_lowest_temperatures_are_greedy(temperature: float) -> None:
+    """Logits divided by 1e-38 overflow: token 0 was drawn, whatever they were."""
+    logits = torch.tensor([[1.0, 5.0, 3.0], [-40.0, -90.0, -30.0]])
+    assert choose(logits, torch.tensor([0.1, 0.9]), SampleConfig(temperature=temperature)).tolist() == [1, 2]
+
+
 def test_frequencies_follow_the_truncated_distribution() -> None:
     """100,000 draws at temperature 2 within five standard errors of softmax(logits / 2) cut at 0.8."""
     logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
