@@ -23,7 +23,8 @@ ADAPTER, ADAPTER_WEIGHTS = (
     "adapter_model.safetensors",
 )  # of a repository of LoRA's alone
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
-FILES = (CONFIG, "generation_config.json", *TOKENIZER, "added_tokens.json", "model.safetensors.index.json")
+TOKENIZER += ("added_tokens.json", "chat_template.jinja")
+FILES = (CONFIG, "generation_config.json", *TOKENIZER, "model.safetensors.index.json")
 WEIGHTS = "model*.safetensors"  # whole or in shards; copies under other names are left where they are
 
 

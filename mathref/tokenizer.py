@@ -21,7 +21,7 @@ import sys
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mathref.architectures import refuse_code
 from mathref.config import ModelConfig
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SENTENCEPIECE, TOKENIZER_JSON, GENERATION = "tokenizer.model", "tokenizer.json", "generation_config.json"
 # Files that tell other tools which class and which special tokens belong to a checkpoint.
 COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", GENERATION, "added_tokens.json")
+TEMPLATE = "chat_template.jinja"  # which goes with a checkpoint, and is not used here
 # Behind a sentencepiece model these bytes set normalizer_spec.add_dummy_prefix to false: of messages of this
 # format that follow each other, the later one prevails.
 NO_BLANK_IN_FRONT = b"\x1a\x02\x18\x00"
@@ -90,6 +91,21 @@ def _valid(text: str) -> str:
     return text
 
 
+class AddedToken(NamedTuple):
+    """A token that stands beside the pieces of a sentencepiece model."""
+
+    id: int
+    special: bool
+    pattern: str  # of the token in a text, with the white space that it takes up
+
+    @classmethod
+    def of(cls, text: str, id: int, special: bool, flags: dict[str, Any]) -> AddedToken:
+        """With the `flags` lstrip, rstrip and single_word of a tokenizer_config.json."""
+        bound = (r"(?<!\w)", r"(?!\w)") if flags.get("single_word") else ("", "")
+        left, right = (r"\s*" if flags.get(side) else "" for side in ("lstrip", "rstrip"))
+        return cls(id, special, f"{left}{bound[0]}{re.escape(text)}{bound[1]}{right}")
+
+
 class SentencePieceTokenizer:
     """A sentencepiece model (.model): Llama 1 and 2, Mistral, Gemma, and the shipped bases."""
 
@@ -104,22 +120,34 @@ class SentencePieceTokenizer:
             refuse_pointer(source or Path(SENTENCEPIECE), model)
             raise ValueError(f"{source}: not a sentencepiece model ({_first_line(error)})") from None
         settings = {} if source is None else _settings(source.parent)
-        self.added = _added_tokens(self.processor, settings, source)
-        self.shown = {id: "" if special else text for text, (id, special) in self.added.items()}
-        self._splitter = re.compile(
-            f"({'|'.join(sorted(map(re.escape, self.added), key=len, reverse=True))})"
-        )
+        bare = sentencepiece.SentencePieceProcessor(model_proto=model + NO_BLANK_IN_FRONT)
+        if not _setting(settings, "add_prefix_space", True):
+            self.processor = bare
+        known = _listed_tokens(settings, source)
+        pieces = {text for text, token in known.items() if _is_piece(self.processor, text, token.id)}
+        rows, kept = _rows(settings), _start_and_end(settings)
+        self.added = {
+            text: token
+            for text, token in known.items()
+            if text not in pieces and (token.id < rows or text in kept)
+        }
+        self.shown = {token.id: "" if token.special else text for text, token in self.added.items()}
+        specials = _special_texts(settings) | {text for text, token in known.items() if token.special}
+        own = {
+            text: self.processor.piece_to_id(text) for text in specials
+        }  # those that are pieces themselves
+        own = {text: id for text, id in own.items() if _is_piece(self.processor, text, id)}
+        self.shown |= {id: "" for id in own.values() if not self.processor.is_control(id)}
+        self._ordered = sorted(self.added, key=len, reverse=True)  # of two that begin alike, the longer one
+        self._splitter = re.compile("|".join(f"({self.added[text].pattern})" for text in self._ordered))
         # A text may get a blank in front; what follows an added token in it gets one with "legacy" only.
-        self._inner = self.processor
-        if self.added and not _setting(settings, "legacy", False):
-            self._inner = sentencepiece.SentencePieceProcessor(model_proto=model + NO_BLANK_IN_FRONT)
-        bos, eos = self.processor.bos_id(), self.processor.eos_id()
-        if (named := _special_text(settings, "eos_token")) is not None:
-            piece = self.processor.piece_to_id(named)  # of an unknown text: that of the unknown piece
-            own = piece if self.processor.id_to_piece(piece) == named else eos
-            eos, _ = self.added.get(named, (own, True))
+        self._inner = self.processor if _setting(settings, "legacy", False) else bare
+        bos, eos = (
+            self._id_of(_special_text(settings, f"{name}_token"), own)
+            for name, own in (("bos", self.processor.bos_id()), ("eos", self.processor.eos_id()))
+        )
         starts = _setting(settings, "add_bos_token", True)
-        self.vocab_size = max(self.processor.vocab_size(), *(id + 1 for id, _ in self.added.values()), 0)
+        self.vocab_size = max(self.processor.vocab_size(), *(t.id + 1 for t in self.added.values()), 0)
         self.bos_id = bos if bos >= 0 and starts else None
         self.eos_ids = _all_eos_ids(settings, eos if eos >= 0 else None, source)
         described = {"tokenizer_config.json": _description(self, settings), **_companions(source)}
@@ -131,12 +159,20 @@ class SentencePieceTokenizer:
         if not self.added:
             return self.processor.encode(text)
         ids: list[int] = []
-        for i, part in enumerate(self._splitter.split(text)):  # each second part is an added token
-            if i % 2:
-                ids.append(self.added[part][0])
-            elif part:
-                ids += (self._inner if i else self.processor).encode(part)
-        return ids
+        start, processor = 0, self.processor
+        for match in self._splitter.finditer(text):
+            ids += processor.encode(text[start : match.start()]) if match.start() > start else []
+            assert match.lastindex is not None  # every alternative is a group
+            ids.append(self.added[self._ordered[match.lastindex - 1]].id)
+            start, processor = match.end(), self._inner
+        return ids + (processor.encode(text[start:]) if start < len(text) else [])
+
+    def _id_of(self, text: str | None, own: int) -> int:
+        """Id of a special token by its text; `own`, that of the model, for no text and an unknown one."""
+        if text in self.added:
+            return self.added[text].id
+        piece = self.processor.piece_to_id(text or "")  # of an unknown text: that of the unknown piece
+        return piece if _is_piece(self.processor, text, piece) else own
 
     def decode(self, ids: Sequence[int]) -> str:
         n_pieces = self.processor.vocab_size()
@@ -153,37 +189,40 @@ class SentencePieceTokenizer:
         _write(self._files, folder, self.bos_id, self.eos_ids)
 
 
-def _added_tokens(
-    processor: sentencepiece.SentencePieceProcessor,
-    settings: dict[str, dict[str, Any]],
-    source: Path | None,
-) -> dict[str, tuple[int, bool]]:
-    """Text -> (id, whether it is special) of the tokens that stand beside a sentencepiece model.
+def _is_piece(processor: sentencepiece.SentencePieceProcessor, text: str | None, id: int) -> bool:
+    return 0 <= id < processor.vocab_size() and processor.id_to_piece(id) == text
+
+
+def _special_texts(settings: dict[str, dict[str, Any]]) -> set[str]:
+    """Texts of all tokens that the files beside a tokenizer name as special."""
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    found = {_special_text(settings, name) for name in names}
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        more = settings.get(file, {}).get("additional_special_tokens")
+        found |= {_token_text(value) for value in (more if isinstance(more, list) else [])}
+    return {text for text in found if text}
+
+
+def _listed_tokens(settings: dict[str, dict[str, Any]], source: Path | None) -> dict[str, AddedToken]:
+    """Text -> token of all that the files beside a sentencepiece model list.
 
     Newer files list them in tokenizer_config.json, with the model's own tokens among them; older ones in
     added_tokens.json, which does not say which are special.
     """
-    names = ("bos_token", "eos_token", "unk_token", "pad_token")
-    specials = {_special_text(settings, name) for name in names}
-    for file in ("tokenizer_config.json", "special_tokens_map.json"):
-        more = settings.get(file, {}).get("additional_special_tokens")
-        specials |= {_token_text(value) for value in (more if isinstance(more, list) else [])}
-    found = {text: (id, text in specials) for text, id in settings.get("added_tokens.json", {}).items()}
+    specials = _special_texts(settings)
+    found: dict[Any, tuple[Any, bool, dict[str, Any]]] = {
+        text: (id, text in specials, {}) for text, id in settings.get("added_tokens.json", {}).items()
+    }
     listed = settings.get("tokenizer_config.json", {}).get("added_tokens_decoder")
     for id, value in listed.items() if isinstance(listed, dict) else ():
-        special = isinstance(value, dict) and value.get("special") is True
-        found[_token_text(value)] = (int(id) if id.isdecimal() else id, special)
-    for text, (id, _) in found.items():
+        flags = value if isinstance(value, dict) else {}
+        found[_token_text(value)] = (int(id) if id.isdecimal() else id, flags.get("special") is True, flags)
+    for text, (id, *_) in found.items():
         if not isinstance(id, int) or isinstance(id, bool) or id < 0 or not text:
             raise ValueError(
                 f"{source}: beside it, a token {text!r} with id {id!r} is added; expected texts and token ids"
             )
-    n_pieces, rows, kept = processor.vocab_size(), _rows(settings), _start_and_end(settings)
-    return {
-        text: (id, special)
-        for text, (id, special) in found.items()
-        if (id >= n_pieces or processor.id_to_piece(id) != text) and (id < rows or text in kept)
-    }
+    return {text: AddedToken.of(text, *rest) for text, rest in found.items()}
 
 
 def _description(tokenizer: SentencePieceTokenizer, settings: dict[str, dict[str, Any]]) -> bytes:
@@ -238,6 +277,8 @@ class JsonTokenizer:
             values = json.loads(content)
             values["added_tokens"] = [t for t in values["added_tokens"] if t["content"] not in beyond]
             self.tokenizer = tokenizers.Tokenizer.from_str(json.dumps(values))
+        if getattr(self.tokenizer.model, "dropout", None):
+            self.tokenizer.model.dropout = None  # with it, a text would have other ids each time
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()  # a length stored in the file would silently cut texts
         self.vocab_size = max(self.tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
@@ -266,10 +307,10 @@ def _starting_token(tokenizer: tokenizers.Tokenizer, settings: dict[str, dict[st
     add_bos_token it is what stands before a text that the tokenizer itself dresses.
     """
     starts = settings["tokenizer_config.json"].get("add_bos_token")
-    if starts is None:
+    bos = _special_text(settings, "bos_token")
+    if starts is None or (starts and bos is None):
         dressed, plain = (tokenizer.encode("0", add_special_tokens=dress).ids for dress in (True, False))
         return dressed[0] if dressed[:1] != plain[:1] else None
-    bos = _token_text(settings["tokenizer_config.json"].get("bos_token"))
     return tokenizer.token_to_id(bos) if starts and bos is not None else None
 
 
@@ -337,7 +378,7 @@ def _token_text(value: Any) -> str | None:
 
 
 def _companions(source: Path | None) -> dict[str, bytes]:
-    beside = [] if source is None else [source.parent / name for name in COMPANIONS]
+    beside = [] if source is None else [source.parent / name for name in (*COMPANIONS, TEMPLATE)]
     return {file.name: file.read_bytes() for file in beside if file.is_file()}
 
 

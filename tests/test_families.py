@@ -361,6 +361,63 @@ def test_every_tokenizer_agrees_with_theirs(family: str, file: str) -> None:
     assert differing_texts(family, file) == 0
 
 
+ADDED = {"700": {"content": "<|x|>", "special": True}, "701": {"content": "<think>", "special": False}}
+TURNS = {
+    "4": {"content": "<start_of_turn>", "special": True},
+    "5": {"content": "<end_of_turn>", "special": True},
+}
+
+
+@pytest.mark.parity
+@needs_transformers
+@pytest.mark.skipif(not HAS_PROTOBUF, reason="transformers reads tokenizer.model with package protobuf")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"add_prefix_space": False},
+        {"bos_token": "<|x|>"},
+        {"bos_token": "</s>"},
+        *({"flags": dict.fromkeys(names.split(), True)}
+          for names in ("lstrip", "rstrip", "lstrip rstrip", "single_word", "single_word lstrip")),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_beside_a_sentencepiece_model_are_followed_as_theirs(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Each was passed over: other ids than those that a checkpoint was trained with."""
+    added = {id: token | settings.get("flags", {}) for id, token in ADDED.items()}
+    config = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "legacy": False}
+    config |= {"added_tokens_decoder": added} | {k: v for k, v in settings.items() if k != "flags"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (tmp_path / "tokenizer.model").write_bytes(pieces(gemma=False))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)
+    for text in ("", "a", "hello world", "a<|x|>b", "a <|x|> b", "a \n <think>  b", "x<|x|>", "7<|x|><|x|> 8",
+                 "<|x|> a <think><|x|>\n", "one<think>", "(<think>)", "\tq <|x|>\tq"):  # fmt: skip
+        assert [ours.bos_id, *ours.encode(text)] == theirs(text)["input_ids"], text
+
+
+@pytest.mark.parity
+@needs_transformers
+@pytest.mark.skipif(not HAS_PROTOBUF, reason="transformers reads tokenizer.model with package protobuf")
+@pytest.mark.parametrize(
+    "named",
+    [{"added_tokens_decoder": TURNS}, {"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]}],
+)
+def test_special_tokens_that_are_pieces_have_no_text(named: dict[str, Any], tmp_path: Path) -> None:
+    """A completion of Gemma ended in the text <end_of_turn>."""
+    config = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "bos_token": "<bos>"}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma"}))
+    (tmp_path / "tokenizer.model").write_bytes(pieces(gemma=True))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<eos>"} | named))
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)
+    text = "<start_of_turn>user\nhi <end_of_turn>\n<start_of_turn> model\n"
+    ids = ours.encode(text)
+    assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+    assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True) == "user\nhi \n model\n"
+
+
 @pytest.mark.parity
 @needs_transformers
 def test_table() -> None:

@@ -224,6 +224,17 @@ def _saved_again(tokenizer: Any, folder: Path) -> Any:
     return load_tokenizer(folder)
 
 
+def test_a_stored_dropout_does_not_draw_ids(json_folder: Callable[..., Path]) -> None:
+    """With BPE dropout a text had other ids at every call: nothing that was seeded repeated."""
+    folder = json_folder(tokenizer_config={"eos_token": "<|end|>"})
+    plain = load_tokenizer(folder).encode(CORPUS[0])
+    values = json.loads((folder / "tokenizer.json").read_text())
+    values["model"]["dropout"] = 0.5
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    ours = load_tokenizer(folder)
+    assert all(ours.encode(CORPUS[0]) == plain for _ in range(20))
+
+
 def test_a_stored_length_does_not_cut_texts(json_folder: Callable[..., Path]) -> None:
     folder = json_folder(tokenizer_config={"eos_token": "<|end|>"})
     limited = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -284,6 +295,17 @@ def test_bos_is_what_starts_a_sequence(
     assert len(ours.encode("7")) == 1  # encode itself adds nothing, dressed or not
 
 
+@pytest.mark.parametrize("named", [None, {"bos_token": "<|begin|>"}])
+def test_a_bos_that_another_file_or_the_tokenizer_itself_names_starts_a_sequence(
+    named: dict[str, str] | None, json_folder: Callable[..., Path]
+) -> None:
+    """add_bos_token was true, and no sequence got one."""
+    folder = json_folder(dressed=True, tokenizer_config={"eos_token": "<|end|>", "add_bos_token": True})
+    if named:
+        (folder / "special_tokens_map.json").write_text(json.dumps(named))
+    assert load_tokenizer(folder).bos_id == 0
+
+
 # ---- saving ------------------------------------------------------------------------------------------
 
 
@@ -302,6 +324,7 @@ def test_a_saved_tokenizer_loads_as_it_was(
         (source / "tokenizer.json").unlink()
         (source / "tokenizer.model").write_bytes(pieces.processor.serialized_model_proto())
         (source / "generation_config.json").write_text('{"temperature": 0.6}')
+    (source / "chat_template.jinja").write_text("{{ y }}")
     before = load_tokenizer(source)
     out = tmp_path / "out"
     out.mkdir()
@@ -312,6 +335,7 @@ def test_a_saved_tokenizer_loads_as_it_was(
     assert (after.bos_id, after.eos_ids, after.vocab_size) == (before.bos_id, (2, 1), before.vocab_size)
     assert after.encode(CORPUS[1]) == before.encode(CORPUS[1])
     assert json.loads((out / "tokenizer_config.json").read_text())["chat_template"] == "{{ x }}"
+    assert (out / "chat_template.jinja").read_text() == "{{ y }}"
     generation = json.loads((out / "generation_config.json").read_text())
     assert generation == {"temperature": 0.6, "eos_token_id": [2, 1], "bos_token_id": before.bos_id}
     after.save(out)  # onto itself
