@@ -11,6 +11,7 @@ that ask for another computation are refused. docs/ADAPTERS.md has commands and 
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import sys
@@ -242,7 +243,8 @@ def _named_base(source: Path) -> tuple[Any, Path | None]:
 
 
 def _read_settings(source: Path) -> tuple[int, float, list[str]]:
-    """(rank, factor of B A, target_modules unless they are a pattern) of an adapter_config.json.
+    """(rank, factor of B A, targets) of an adapter_config.json; targets are what is adapted in every layer,
+    none where a pattern, a choice of layers or an exclusion leaves that to the tensors.
 
     Raises ValueError for a setting that is not supported.
     """
@@ -259,7 +261,8 @@ def _read_settings(source: Path) -> tuple[int, float, list[str]]:
     if not isinstance(alpha, int | float) or not 0 < alpha <= sys.float_info.max:
         raise ValueError(f"{source}: lora_alpha is {alpha!r}, expected a positive number")
     scale = alpha / (math.sqrt(rank) if values.get("use_rslora") else rank)
-    return rank, scale, targets if isinstance(targets, list) else []
+    chosen = any(values.get(key) for key in ("exclude_modules", "layers_to_transform", "layers_pattern"))
+    return rank, scale, targets if isinstance(targets, list) and not chosen else []
 
 
 def _read_tensors(source: Path) -> dict[str, torch.Tensor]:
@@ -299,9 +302,10 @@ def merge_adapter(model: Transformer, folder: str | Path) -> Transformer:
     stored = _read_tensors(source)
     layers: list[tuple[nn.Linear, str, str]] = []  # layer, names of its A and B in the file
     expected: dict[str, tuple[int, int]] = {}  # name -> shape
-    for name in (f"blocks.{i}.{here}" for i in range(model.config.n_layer) for here in TARGETS.values()):
+    for i, (target, here) in itertools.product(range(model.config.n_layer), TARGETS.items()):
+        name = f"blocks.{i}.{here}"
         layer, a, b = model.get_submodule(name), *(_file_name(f"{name}.{part}", model) for part in (A, B))
-        if a in stored or b in stored:
+        if a in stored or b in stored or target in targets:
             layers.append((layer, a, b))
             expected |= {a: (rank, layer.in_features), b: (layer.out_features, rank)}
     problems = list(_misfits(stored, expected, targets)) if stored else ["it is empty"]

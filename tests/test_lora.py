@@ -348,6 +348,8 @@ def test_peft_loads_our_adapter_and_transformers_the_merged_model(name, targets,
         ("llama, untied", dict(target_modules=r".*\.[12]\..*(k|gate)_proj")),
         ("qwen2, with biases", dict(target_modules=["o_proj", "down_proj"], layers_to_transform=[0, 2])),
         ("qwen2, with biases", dict(target_modules="all-linear", init_lora_weights="gaussian")),
+        ("llama, untied", dict(target_modules="all-linear", exclude_modules=["q_proj"])),
+        ("llama, untied", dict(target_modules=["q_proj", "k_proj"], exclude_modules=r".*\.1\..*q_proj")),
     ],
 )  # fmt: skip
 @torch.no_grad()
@@ -458,6 +460,16 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path):
     assert "damaged or not a safetensors file" in message(folder)
     path.rename(folder / "adapter_model.bin")
     assert "pickles are not read" in message(folder)
+
+
+@pytest.mark.parametrize("lost", [r"layers\.2\.self_attn\.q_proj\.", r"layers\.2\."])
+def test_an_adapter_that_lost_a_layer_is_refused(lost, tmp_path):
+    """Which layers are adapted was read from the tensors alone: it loaded without them, and said nothing."""
+    folder = saved(tmp_path, targets=("q_proj", "v_proj"))
+    path = folder / "adapter_model.safetensors"
+    stored = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({k: v for k, v in stored.items() if not re.search(lost, k)}, path)
+    assert "missing base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight" in message(folder)
 
 
 def test_an_adapter_of_another_base_is_refused_and_changes_nothing(tmp_path):
