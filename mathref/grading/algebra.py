@@ -48,7 +48,7 @@ from mathref.grading.poly import (
     scale,
     stable,
 )
-from mathref.grading.syntax import Node
+from mathref.grading.syntax import Node, num, quotient
 
 MAX_WORK = 40_000  # products of terms a normal form may cost, some 0.1 s
 MAX_TERMS = 1_500  # of an expanded power or product
@@ -248,9 +248,7 @@ class Normalizer:
         return result
 
     def content(self, poly: Poly, signed: bool) -> tuple[Poly, Poly]:
-        """(c, p) with poly = c * p, p with coprime integer coefficients; where a sign may move, p leads
-        positive.
-        """
+        """(c, p), poly = c * p, p with coprime integer coefficients and, where a sign may move, led by +."""
         numerator = math.gcd(*(c.numerator for c in poly.values()))
         denominator = math.lcm(*(c.denominator for c in poly.values()))
         factor = Fraction(numerator, denominator)
@@ -281,9 +279,7 @@ class Normalizer:
         return (gen == I and exponent == 1) or (gen[0] in ("p", "S") and exponent == HALF)
 
     def denest(self, poly: Poly) -> Poly | None:
-        """sqrt(a + b sqrt r) = sqrt((a + s)/2) + sign(b) sqrt((a - s)/2) where s = sqrt(a^2 - b^2 r) is
-        rational.
-        """
+        """sqrt(a + b sqrt r) = sqrt((a+s)/2) + sign(b) sqrt((a-s)/2), s = sqrt(a^2 - b^2 r) if rational."""
         a = poly.get(UNIT)
         if len(poly) != 2 or a is None or a <= 0:
             return None
@@ -434,6 +430,11 @@ class Normalizer:
                 result = self.mul(result, self.of(part))
             return result
         if kind == "pow":
+            if node[2] == num(-1) and (parts := quotient(node[1])):
+                top, bottom = map(self.of, parts)
+                if not bottom:
+                    raise Undefined("division by zero")
+                return self.mul(bottom, self.inverse(top))  # 1/(a/b), before the quotient is multiplied out
             return self.exponential(self.of(node[1]), self.of(node[2]))
         if kind in ("deg", "quantity"):
             return self.of(node[1])
@@ -483,9 +484,7 @@ class Normalizer:
         return numeric.is_zero(difference)
 
     def clear_denominators(self, poly: Poly) -> Poly | None:
-        """poly times the powers that make every exponent of a sum non-negative; None where that is too
-        large.
-        """
+        """poly times the powers that leave no sum a negative exponent; None where that is too large."""
         lowest: dict[Gen, Fraction] = {}
         for mono in poly:
             for gen, exponent in mono:

@@ -44,6 +44,14 @@ def divide(top: Node, bottom: Node) -> Node:
     return ("mul", (top, ("pow", bottom, num(-1))))
 
 
+def quotient(node: Node) -> tuple[Node, Node] | None:
+    """Top and bottom of a tree that `divide` made."""
+    factors = node[1] if node[0] == "mul" else ()
+    if len(factors) == 2 and factors[1][0] == "pow" and factors[1][2] == num(-1):
+        return factors[0], factors[1][1]
+    return None
+
+
 def product(factors: list[Node]) -> Node:
     """The product of trees; of one tree that tree."""
     return factors[0] if len(factors) == 1 else ("mul", tuple(factors))
