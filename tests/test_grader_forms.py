@@ -120,6 +120,96 @@ DIFFERENT: dict[str, Pairs] = {
 }
 
 EQUAL: dict[str, Pairs] = {
+    "the period of a decimal needed braces, and none around it": [
+        *((r"\frac23", r"0.\overline6"), (r"\frac23", r"0.\bar 6"), (r"\frac23", r"0.{\overline{6}}")),
+        *((r"\frac73", r"2.\bar3"), (r"\frac73", r"2.{\bar3}"), (r"\frac16", r"0.1\overline6")),
+        *(
+            (r"\frac23", r".\overline6"),
+            (r"\frac23", r"0.\,\overline{6}"),
+            (r"\frac23", r"0.\overline{6}..."),
+        ),
+    ],
+    "the closing bar began a factor of the function before it": [
+        *((r"|\sin x|", r"|\sin(x)|"), (r"|\sin x|", r"\sqrt{\sin^2 x}"), (r"|\log_2 x|", r"|\log_2(x)|")),
+        *((r"-\ln|\cos x|", r"\ln|\sec x|"), (r"\left|\cos\theta\right|", r"|\cos(\theta)|")),
+        *((r"|\sin x||\cos x|", r"|\sin x\cos x|"), (r"||x|-1|", r"|1-|x||"), (r"\{x | |x|<2\}", "(-2,2)")),
+        (r"\{x : |\sin x| > 2\}", r"\{x : |\sin(x)| > 2\}"),
+    ],
+    "plain text took one digit where it means a number": [
+        *((r"\sqrt{13}", "sqrt 13"), (r"6\sqrt{10}", "6sqrt10"), (r"\frac{\sqrt{10}}{2}", "sqrt10/2")),
+        *(
+            (r"\sqrt{13}", "√13"),
+            (r"\sqrt[3]{10}", "sqrt[3]{10}"),
+            (r"\sqrt{x}", "sqrt x"),
+            ("3", r"\sqrt 9"),
+        ),
+        *((r"\log_{10}5", "log_10(5)"), (r"\log_{10}5", r"\log_10 5"), (r"\log_{10}5", "log10(5)")),
+        *(("4", "log2(16)"), ("4", "log2 16"), (r"\log_2 8", r"\log_28"), ("3", "log_28")),
+        *(("a_{10}", "a_10"), ("1011_{12}", "1011_12"), (r"x\equiv3\pmod{11}", r"x\equiv3\pmod 11")),
+    ],
+    "a stop behind a digit without braces was a factor of 0": [
+        *((r"\frac53", r"\boxed{\frac53.}"), (r"\sqrt3", r"\boxed{\sqrt3.}"), (r"\frac12", r"(\frac12.)")),
+        *((r"\frac53", r"\mathbf{\frac53.}"), (r"(1,\frac12)", r"(1,\frac12.)")),
+        *((r"\frac12", r"\left(\frac12.\right)"), (r"\frac12", r"\frac12.\text{ cm}")),
+        *(("5", r"\text{5.}"), ("5", r"5\text{.}"), ("42", r"\textbf{42.}")),
+    ],
+    "a decimal that breaks off made text of its chain": [
+        *(
+            (r"\sqrt2", r"\sqrt2=1.414\ldots"),
+            (r"\sqrt2", r"x=\sqrt{2} \approx 1.414..."),
+            ("1/3", "1/3=0.333..."),
+        ),
+        *((r"-\frac27", r"-2/7 = -0.2857..."), (r"4\sqrt2", r"4\sqrt2 = 5.656\ldots\text{ cm}")),
+    ],
+    "numbers side by side that can only be factors": [
+        *((r"e^{2\pi i/3}", r"e^{i2\pi/3}"), ("3-4i", "3-i4"), (r"2^6\cdot11^2", "2^6 11^2")),
+        *((r"2^3\cdot3^2", r"2^3\,3^2"), (r"3\cdot2^n", r"3\,2^n")),
+    ],
+    r"\over parted braces only": [
+        *((r"\frac34", r"3\over4"), (r"\frac34", r"{3}\over{4}"), (r"\frac{\sqrt3}{3}", r"\sqrt3 \over 3")),
+        *((r"\frac34", r"\left(3\over4\right)"), (r"\frac{x+1}{2}", r"x+1\over2"), ("10", r"5\choose2")),
+    ],
+    "signs, units and digits in other clothes": [
+        *(
+            ("12345", r"12{,}\!345"),
+            ("25%", r"25{\%}"),
+            ("-5", "{-}5"),
+            ("3:4", r"3\mathbin{:}4"),
+            ("3:4", "3∶4"),
+        ),
+        *(
+            ("9:30", r"9\text{:}30"),
+            ("x=5", "x{=}5"),
+            ("3.5", "3{.}5"),
+            ("7:30 a.m.", r"7\text{:}30\text{ a.m.}"),
+        ),
+        *((r"5\text{ cm}", r"5\,{\rm cm}"), (r"24\text{ cm}^2", r"24 {\rm\ cm}^2"), ("5", r"$5\,\rm cm$")),
+        *(("12.5", r"US\$12.50"), ("5.5", "USD 5.50"), ("500", r"\text{Rs. }500"), ("1011_2", "{1011}_2")),
+        *(("2A_{16}", "2A base 16"), ("0.0011_2", r"0.0011 \text{ base } 2"), ("2A_{16}", "2A in base 16")),
+        *((r"\text{A5}_{11}", r"\textrm{A5}_{11}"), (r"\text{A5}_{11}", r"\mathbf{A5}_{11}")),
+        *((r"2\pi r", "2𝜋r"), ("25", "25℃"), (r"12\pi", "12*Pi"), (r"12\pi", "12Pi"), ("odd", r"\emph{odd}")),
+        *(("42", r"42\nonumber"), ("42", r"42 \hfill"), ("42", r"42\enspace"), ("42", r"\vphantom{1}42")),
+        *(("42", "<b>42</b>"), (r"3\mathbf{i}+4\mathbf{j}", r"3\hat{\imath}+4\hat\jmath")),
+    ],
+    "minutes of arc and other primes": [
+        *(
+            (r"36^\circ 52'", "36° 52′"),
+            (r"36^\circ 52'", r"36^{\circ}52^{\prime}"),
+            ("36.5", r"36^\circ 30'"),
+        ),
+        *((r"36^\circ 52' 12''", "36.87"), ("f'(x)", r"f^{\prime}(x)"), ("f''(x)", r"f^{\prime\prime}(x)")),
+    ],
+    "derivatives and statements are no products and lists": [
+        *((r"\frac{dy}{dx}", "dy/dx"), (r"\frac{dy}{dx}=2x", "2x"), (r"\frac{d^2y}{dx^2}=6", "6")),
+        *((r"x>2 \land x<5", "2<x<5"), (r"x=1 \lor x=2", "1, 2"), (r"p \land q", r"p \wedge q")),
+    ],
+    "a reciprocal of a reciprocal took the time of a comparison": [
+        (
+            r"\frac{1}{\frac{1}{x+y+\sqrt2+\sqrt{10}-\sqrt x}}",
+            r"x+y+\sqrt2+\sqrt{10}-\sqrt x",
+        ),
+        (r"\frac{1}{\frac{x+1}{x+2}}", r"\frac{x+2}{x+1}"),
+    ],
     "a congruence was read beside \\pmod only": [
         *((r"x \equiv 3 \pmod 7", r"x \equiv 3 \mod 7"), (r"x \equiv 3 \pmod 7", r"x \equiv 3 (\bmod 7)")),
         *((r"x \equiv 3 \pmod 7", "x ≡ 10 mod 7"), (r"x \equiv 3 \pmod 7", r"x\equiv 3\text{ mod }7")),

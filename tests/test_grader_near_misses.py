@@ -15,6 +15,74 @@ from mathref.grader import canonical, compare, extract_answer, grade, is_equival
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 DIFFERENT = {
+    "what stands behind the point was a factor": [
+        *(
+            ("0", r"0.\overline6"),
+            ("6", r"2.\bar3"),
+            (r"\frac35", r"0.1\overline6"),
+            ("0.6", r"0.\overline6"),
+        ),
+        *(
+            (r"\frac23", r"0.\overline67"),
+            (r"\frac23", r"0.\bar1\bar6"),
+            (r"\frac{14}{3}", r"0.\overline{6}7"),
+        ),
+        *(("0", r"(\frac12.)"), ("(1,0)", r"(1,\frac12.)"), ("0", r"\frac12.\text{ cm}"), ("0", r"\sqrt2e5")),
+        *((r"\sqrt{2.5}", r"\sqrt2.5"), (r"\frac14", r"\frac12.5"), (r"\frac52", r"\frac12. 5")),
+    ],
+    "one digit was read where the whole number counts": [
+        *(
+            ("3", "sqrt 13"),
+            ("3", "sqrt13"),
+            ("5", "log10(5)"),
+            ("16", "log2(16)"),
+            ("0", "a_10"),
+            ("a_10", "a_1"),
+        ),
+        *(("log2(5)", "log10(5)"), (r"\log_{28}x", r"\log_28")),
+    ],
+    "bars and the function before them": [
+        *((r"|\sin x|", r"\sin x"), (r"|\sin x||y|", r"|\sin(x|y|)|"), (r"|\sin x|\cos x", r"|\sin x\cos x|")),
+    ],
+    "what breaks off names no value": [
+        *(
+            ("x", "x=1.414..."),
+            (r"\sqrt2", "1.414..."),
+            (r"\sqrt2", r"x<\sqrt2=1.414..."),
+            ("x=1.414...", "x=1.415..."),
+        ),
+    ],
+    "numbers side by side are no product": [
+        *(("40", "2^3 5"), ("735", "3 7^2 5"), ("34i", "3i4"), ("2x", "x2"), ("2^6", "2^6 11^2")),
+        *((r"1+\frac34", r"1+3\over4"), (r"4\over3", r"3\over4")),
+    ],
+    "letters of other clothes were factors": [
+        *(
+            (r"5\cdot c\cdot m", r"5\,{\rm cm}"),
+            (r"{\rm xy}", "x"),
+            ("2A base 16", "2A base 17"),
+            ("1011", "{1011}_2"),
+        ),
+        *(("12Pi", "12i"), ("12", r"US\$12.50"), (r"\hat{\imath}", r"\hat{\jmath}"), ("0.25", r"25{\%}")),
+    ],
+    "minutes of arc are no factor": [
+        *((r"36^\circ 52'", "36"), (r"36^\circ 52'", r"52^\circ 36'"), (r"36^\circ 52'", r"36^\circ 52''")),
+        *(("f'(x)", "f(x)"), (r"f^{\prime\prime}(x)", r"f^{\prime}(x)")),
+    ],
+    "a ratio was a time beside p.m.": [("2:05 a.m.", "2:5 a.m."), ("2:50 p.m.", "2:5 p.m.")],
+    "the d of a derivative cancelled": [
+        *(
+            (r"\frac{dy}{dx}", r"\frac{y}{x}"),
+            (r"\frac{dy}{dx}", r"\frac{dx}{dy}"),
+            ("dy/dx", "xy"),
+            ("d/dx", "x"),
+        ),
+        *((r"\frac{\partial f}{\partial x}", r"\frac fx"), (r"\frac{d^2y}{dx^2}", r"\frac{dy}{dx}")),
+    ],
+    "a formula of logic was a list": [
+        *((r"p\land q", r"p\lor q"), (r"p\land q", "p,q"), (r"(p\lor q)\land r", r"p\lor(q\land r)")),
+    ],
+    "a division by zero was undone": [(r"\frac{1}{\frac10}", "0"), (r"\frac{1}{\frac{1}{1-1}}", "0")],
     "a relation without a left side was dropped": [
         *(("> 5", "5"), ("<5", ">5"), (r"\ne 5", "5"), (r"\le 3", r"\ge 3"), ("> 5", r"\ge 5")),
         *((r"\le x", "x"), (r"\parallel 5", "5"), (r"\ne 5", "x=5")),

@@ -344,9 +344,6 @@ def _name(node: Node) -> Hashable:
         letters = [part[1] for part in node[1]]
         if all(map(str.isupper, letters)) or any(x.startswith(("\\angle", "\\triangle")) for x in letters):
             return node
-    if node[0] == "mul" and len(node[1]) == 2 and node[1][1][0] == "pow":  # dy/dx
-        if all(part[0] == "mul" and part[1][:1] == (("sym", "d"),) for part in (node[1][0], node[1][1][1])):
-            return node
     return None
 
 

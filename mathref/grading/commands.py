@@ -11,12 +11,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathref.grading.lexer import LOOK_AHEAD, Token
+from mathref.grading.numerals import literal
 from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
-from mathref.grading.vocabulary import FUNCTIONS, SYMBOL_COMMANDS
+from mathref.grading.vocabulary import FUNCTIONS, RELATIONS, SYMBOL_COMMANDS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
 
+_DIFFERENTIALS = (("sym", "d"), ("sym", r"\partial"))
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
 
 
@@ -58,6 +60,24 @@ def labelled(p: Parser, label: Node) -> Node:
     return ("chain", (("sym", label[1]), "=", value))
 
 
+def function_name(p: Parser) -> Node | None:
+    """`p(x)`, `T(a, b)` or `p(2)` as the whole left-hand side of an equation names a function."""
+    if p.peek().kind != "let" or p.peek(1).text != "(":
+        return None
+    end = 3
+    while p.peek(end).text == "," and end < 7:
+        end += 2
+    arguments = [p.peek(k) for k in range(2, end, 2)]
+    if p.peek(end).text != ")" or any(token.kind not in ("let", "num") for token in arguments):
+        return None
+    if p.peek(end + 1).text not in RELATIONS:
+        return None
+    name = p.peek().text
+    p.index += end + 1
+    values = tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments)
+    return ("call", name, values)
+
+
 _EVENT = frozenset(("|", "mid", "cap", "cup", "'"))
 
 
@@ -89,10 +109,10 @@ def time_of_day(p: Parser, start: int) -> bool:
 
 def function(p: Parser, name: str) -> Node:
     """A named function with optional base and power: \\log_2 8, \\sin^2 x, \\cos\\frac{\\pi}{3}."""
-    base = p.argument() if name == "log" and p.take("_") else None
+    base = _base(p) if name == "log" and p.take("_") else None
     power = p.nested(p.exponent) if p.take("^", "**") else None
     if name == "log" and base is None and p.take("_"):
-        base = p.argument()
+        base = _base(p)
     argument = function_argument(p)
     if name in _TRIGONOMETRIC:
         argument = in_radians(argument)
@@ -103,6 +123,16 @@ def function(p: Parser, name: str) -> Node:
     )
     node = ("fn", name, (*arguments, base) if base else arguments)
     return node if power is None else ("pow", node, power)
+
+
+def _base(p: Parser) -> Node:
+    r"""The base of a logarithm: the whole number of log_10(5), but one digit of \log_28, where an argument
+    has to be left; 1 is no base.
+    """
+    following = p.peek(1)
+    operand = following.kind in ("num", "let") or following.text in PRIMARY_COMMANDS
+    left = following.text in ("(", "{") or (following.spaced and operand)
+    return p.argument(whole=left or p.peek().text.startswith("1"))
 
 
 def function_argument(p: Parser) -> Node:
@@ -121,6 +151,12 @@ def function_argument(p: Parser) -> Node:
     return product(factors)
 
 
+def _differential(node: Node) -> bool:
+    r"""Whether a part of a fraction is spelled like that of a derivative: dy, d^2y, \partial f."""
+    first = node[1][0] if node[0] == "mul" else node
+    return node[0] == "mul" and (first[1] if first[0] == "pow" else first) in _DIFFERENTIALS
+
+
 def fraction(p: Parser) -> Node:
     """\\frac and its sizes; \\frac{d}{dx} differentiates the term that follows."""
     if p.at("{") and [p.peek(k).text for k in (1, 2, 3, 4)] == ["d", "}", "{", "d"]:
@@ -129,24 +165,20 @@ def fraction(p: Parser) -> Node:
             p.index += 7
             return ("diff", variable.text, p.term())
     top, bottom = p.argument(), p.argument()
+    if _differential(top) and _differential(bottom):
+        return ("call", "derivative", (top, bottom))  # its d does not cancel
     if top[0] == bottom[0] == "num" and bottom[1]:
         return num(Fraction(top[1], bottom[1]))
     return divide(top, bottom)
 
 
-def root(p: Parser) -> Node:
-    r"""\sqrt with an optional degree in brackets."""
-    degree = None
+def root(p: Parser, body: Callable[[], Node], degree: int = 2) -> Node:
+    r"""\sqrt, or √ and sqrt of plain text, which cover a whole number; the degree may stand in brackets."""
+    index = num(degree)
     if p.take("["):
-        degree = p.nested(p.sum)
+        index = p.nested(p.sum)
         p.expect("]")
-    body = p.argument()
-    return ("fn", "root", (body, degree or num(2)))
-
-
-def surd(p: Parser, degree: int) -> Node:
-    """The signs √, ∛ and ∜, which in plain text cover a whole number."""
-    return ("fn", "root", (p.primary(), num(degree)))
+    return ("fn", "root", (body(), index))
 
 
 def big_operator(p: Parser, kind: str) -> Node:
@@ -272,22 +304,19 @@ def braces(p: Parser) -> Node:
     """\\{...\\}: a set by its members or by a condition."""
     if p.take("}"):
         return ("set", ())
-    p.in_set_builder = True
-    p.bars = 1  # in {x|x>2} the bar ends the first part
+    bars, p.bars, p.in_set_builder = p.bars, True, True  # in {x|x>2} the bar ends the first part
     first = order(p) or p.chain()
-    p.bars = 0
-    p.in_set_builder = False
+    p.bars = p.in_set_builder = False
     if p.take("mid", "|", ":"):
-        condition = p.answer()
-        p.expect("}")
-        return such_that(first, condition)
-    items = [first]
-    while p.take(",", ";"):
-        items.append(order(p) or p.chain())
+        node = such_that(first, p.answer())
+    else:
+        items = [first]
+        while p.take(",", ";"):
+            items.append(order(p) or p.chain())
+        node = ("set", items[0][1] if len(items) == 1 and items[0][0] == "list" else tuple(items))
     p.expect("}")
-    if len(items) == 1 and items[0][0] == "list":
-        return ("set", items[0][1])
-    return ("set", tuple(items))
+    p.bars = bars
+    return node
 
 
 _AFTER_ORDER = frozenset(
@@ -388,10 +417,10 @@ def operand(p: Parser, name: str) -> Node:
 _COMMANDS: dict[str, Callable[[Parser], Node]] = {
     **dict.fromkeys(("frac", "dfrac", "tfrac", "cfrac", "nicefrac", "sfrac"), fraction),
     **dict.fromkeys(("binom", "dbinom", "tbinom"), lambda p: ("fn", "binom", (p.argument(), p.argument()))),
-    "sqrt": root,
-    "surd": lambda p: surd(p, 2),
-    "cuberoot": lambda p: surd(p, 3),
-    "fourthroot": lambda p: surd(p, 4),
+    "sqrt": lambda p: root(p, p.argument),
+    "surd": lambda p: root(p, p.primary),
+    "cuberoot": lambda p: root(p, p.primary, 3),
+    "fourthroot": lambda p: root(p, p.primary, 4),
     "sum": lambda p: big_operator(p, "sum"),
     "prod": lambda p: big_operator(p, "prod"),
     "lim": limit,

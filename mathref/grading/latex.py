@@ -30,7 +30,9 @@ _PRODUCTS = {
     **dict.fromkeys(("*", "cdot", "times", "ast", "bullet"), "times"),
     **{"/": "by", "div": "by", "bmod": "mod", "mod": "mod"},
 }
+_UNSIGNED = ("num", "repeating", "let", "word")  # behind which a number is no factor: 3 5, x2
 _MODULO = ("mod", "bmod", "modulo")
+_LOGIC = {"lor": "or", "land": "and"}
 _CLOSINGS = {
     **{"(": (")", "]", "["), "[": ("]", ")", "["), "]": ("[", "]")},
     **{"{": ("}",), r"\{": ("}",), "langle": ("rangle",)},
@@ -47,7 +49,7 @@ class Parser:
         self.depth = 0
         self.indices: set[str] = set()  # summation variables in scope
         self.dropped: list[str] = []  # words after quantities so far
-        self.bars = 0  # open |...|, inside which a bar in operator position closes
+        self.bars = False  # whether |...| is open, where a bar in operator position closes
         # Beside \equiv a mod names the modulus of the statement; alone it is the remainder, 10 mod 7 = 3.
         self.congruent = any(token.text == "equiv" for token in tokens)
 
@@ -85,16 +87,14 @@ class Parser:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ParseError(f"nested deeper than {MAX_DEPTH}")
-        bars, self.bars = self.bars, 0
         node = rule()
-        self.bars = bars
         self.depth -= 1
         return node
 
     # -- lists
     def answer(self) -> Node:
         """A list of elements, or its only element."""
-        ends = [len(self.dropped)]
+        start, ends = self.index, [len(self.dropped)]
         groups: list[list[Node]] = [[self.member(ends)]]
         kind = ","
         while separator := self.separator():
@@ -111,6 +111,9 @@ class Parser:
         items = tuple(item for group in groups for item in group)
         if len(items) == 1:
             return items[0]
+        if any(item[0] == "sym" for item in items):
+            if any(t.kind == "cmd" and t.text in _LOGIC for t in self.tokens[start : self.index]):
+                raise ParseError("a formula of logic")
         words = [self.dropped[start:end] for start, end in itertools.pairwise(ends)]
         return ("list", quantities.told_apart(items, words), kind)
 
@@ -130,11 +133,7 @@ class Parser:
         if self.peek().kind == "word" and self.peek().text in ("and", "or"):
             word = self.next().text
             return "," if comma and word == "and" else word
-        if self.take("vee", "lor"):
-            return "or"
-        if self.take("wedge", "land"):
-            return "and"
-        return "," if comma else None
+        return _LOGIC[self.next().text] if self.at(*_LOGIC) else "," if comma else None
 
     def element(self) -> Node:
         """One member of a list: words, or a chain of relations."""
@@ -158,7 +157,7 @@ class Parser:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
         already.
         """
-        named = named or self.function_name() or commands.probability(self)
+        named = named or commands.function_name(self) or commands.probability(self)
         parts: list[Any] = [named] if named else []
         if not named:
             parts.append(None if self.relation() else self.ratio())
@@ -166,12 +165,15 @@ class Parser:
             return parts[0]
         while relation := self.relation():
             self.index += 1
+            if relation in ("=", "~") and (rounded := numerals.broken_off(self)):
+                parts += ["~", rounded]
+                quantities.units(self)
+                continue
             lettered = commands.order(self) if relation in ("sim", "cong") else None
             parts += [relation, lettered or self.ratio()]
         node = parts[0] if len(parts) == 1 else ("chain", tuple(parts))
         if self.take("pmod"):
-            whole = self.peek().kind == "num"  # \pmod 11, which TeX would take for 1
-            return ("congruence", node, self.primary() if whole else self.argument())
+            return ("congruence", node, self.argument(whole=True))
         if self.at("(") and self.peek(1).text in _MODULO:
             self.index += 2
             node = ("congruence", node, self.sum())
@@ -186,23 +188,6 @@ class Parser:
         if token.kind in _SIGNS:
             return None if token.text == "not" else RELATIONS.get(token.text)
         return quantities.precision(self)
-
-    def function_name(self) -> Node | None:
-        """`p(x)`, `T(a, b)` or `p(2)` as the whole left-hand side of an equation names a function."""
-        if self.peek().kind != "let" or self.peek(1).text != "(":
-            return None
-        end = 3
-        while self.peek(end).text == "," and end < 7:
-            end += 2
-        arguments = [self.peek(k) for k in range(2, end, 2)]
-        if self.peek(end).text != ")" or any(token.kind not in ("let", "num") for token in arguments):
-            return None
-        if self.peek(end + 1).text not in RELATIONS:
-            return None
-        name = self.peek().text
-        self.index += end + 1
-        values = tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments)
-        return ("call", name, values)
 
     def ratio(self) -> Node:
         """`1:2:3`, also clock times."""
@@ -219,6 +204,8 @@ class Parser:
         if self.peek().kind == "word" and self.peek().text.replace(".", "") in ("am", "pm"):
             if node[0] == "num":  # 9 a.m. is 9:00 a.m.
                 node = ("ratio", (node, num(0)), True)
+            if node[0] == "ratio" and not node[2]:
+                raise ParseError("no time of day")  # 2:5 p.m.
             return ("clock", node, self.next().text.replace(".", ""))
         quantities.units(self)
         return quantities.marked(self, node, words)
@@ -274,9 +261,10 @@ class Parser:
             elif operator == "mod":
                 factors = [("mod", product(factors), self.signed_factor())]
             elif self.starts_factor():
-                before = self.tokens[self.index - 1].kind if self.peek().kind == "num" else ""
-                if before in ("num", "word") or (before == "let" and self.peek(1).text != "^"):  # but k 2^k
-                    raise ParseError("two numbers side by side")
+                before = self.tokens[self.index - 1]
+                if token.kind == "num" and before.kind in _UNSIGNED and before.text != "i":
+                    if before.kind == "word" or self.peek(1).text not in ("^", "**"):  # but 3 2^n, k 2^k
+                        raise ParseError("two numbers side by side")
                 factors.append(self.power())
             else:
                 return product(factors)
@@ -331,13 +319,12 @@ class Parser:
         if _ending(self.peek()):
             self.index += 1
             return node
-        if self.at("{") and self.peek(1).text == "prime":
-            raise ParseError("a prime is not an exponent")
         self.index = start
         return self.postfix(("pow", node, self.nested(self.exponent)))
 
     def degrees(self, node: Node) -> Node:
-        """Degrees of an angle or of a temperature, whose scale is a unit."""
+        """Degrees of an angle, or of a temperature, whose scale is a unit."""
+        node = numerals.minutes(self, node)
         if (
             self.peek().kind in ("let", "word")
             and self.peek().text in ("C", "F")
@@ -424,17 +411,19 @@ class Parser:
                     raise ParseError("unclosed subscript")
                 words.append(self.next().text)
             return ("sym", f"{name}_{' '.join(words)}")
-        index = self.argument()
+        index = self.argument(whole=True)
         if index[0] == "num":
             return ("sym", f"{name}_{index[1]}")
         return ("call", name + "_", index[1] if index[0] == "list" else (index,))
 
-    def argument(self) -> Node:
-        """The argument of a command: a group, or by TeX's rule one character (\\frac12, \\sqrt2)."""
+    def argument(self, whole: bool = False) -> Node:
+        """The argument of a command: a group, or by TeX's rule one character (\\frac12, \\sqrt2).
+
+        In an index plain text means the `whole` number: a_10.
+        """
         token = self.peek()
         if token.kind == "num" and len(token.text) > 1 and token.text[0].isdigit():
-            self.tokens[self.index] = Token("num", token.text[1:], False)
-            return num(int(token.text[0]))
+            return numerals.first_digits(self, whole)
         if token.kind == "op" and token.text == "{":
             self.index += 1
             return self.nested(lambda: self.bracket("{"))
@@ -446,19 +435,21 @@ class Parser:
             return literal(token.text)
         return self.primary()
 
+    def parted(self, top: Node) -> Node:
+        r"""What \over or \choose makes of all before it and all behind it in a group."""
+        if self.take("over"):
+            return divide(top, self.answer())
+        return ("fn", "binom", (top, self.answer())) if self.take("choose") else top
+
     def bracket(self, opening: str) -> Node:
         """What stands between brackets: one thing is a group, several are a tuple, an interval or a set."""
+        bars, self.bars = self.bars, opening == "|"  # of bars outside a bracket none closes within
+        node = self.sum() if self.bars else self.parted(self.answer())
+        self.bars = bars
         if opening == "|":
-            self.bars = 1
-            node = self.sum()
             self.expect("|")
             return ("fn", "abs", (node,))
         closings = _CLOSINGS[opening]
-        node = self.answer()
-        if opening == "{" and self.at("choose", "over"):
-            operator = self.next().text
-            other = self.answer()
-            node = ("fn", "binom", (node, other)) if operator == "choose" else divide(node, other)
         closing = self.next()
         if closing.text not in closings or closing.kind not in ("op", "cmd"):
             raise ParseError(f"expected {closings[0]}, found {closing.text or 'the end'}")
@@ -490,7 +481,7 @@ def parse(text: str) -> Node:
     parser = Parser(tokenize(text))
     label = commands.choice_label(parser)
     try:
-        node = parser.answer()
+        node = parser.parted(parser.answer())
     except RecursionError:  # only where the caller is nested deeply itself; MAX_DEPTH is far below the limit
         raise ParseError("nested too deeply") from None
     if parser.peek().kind != "end":

@@ -22,6 +22,7 @@ from mathref.grading.vocabulary import (
     MULTIPLIERS,
     NOT_UNITS,
     NUMBER_WORDS,
+    PLAIN_NAMES,
     SYMBOL_COMMANDS,
     TEXT_COMMANDS,
     UNICODE,
@@ -49,18 +50,19 @@ class Token(NamedTuple):
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _UNICODE = re.compile("|".join(map(re.escape, UNICODE)))
-_THIN = re.compile(r",\s*\\!\s*")  # 10,\!080 groups digits as 10{,}080 does; a plain comma may separate
-_SPACES = re.compile(r"(?<!\\)\\[,;:!> ~]|~|\\q?quad(?![A-Za-z])|\s+")
+_THIN = re.compile(r"(?:\{,\}|,)\s*\\!\s*")  # 10,\!080 groups digits as 10{,}080 does, a comma may not
+_SPACES = re.compile(
+    r"(?<!\\)\\[,;:!> ~]|~|\\(?:q?quad|enspace|thinspace|hfill|nonumber|notag)(?![A-Za-z])|\s+"
+)
 _DROPPED = (
     r"(?<!\\)(?:\$|\\[()\[\]])"
     r"|\\(?:hspace|vspace|color|kern|mspace)\*?\s*(?:\{[^{}]*\}|-?[\d.]+(?:mm|cm|pt|em|ex|mu))"
-    r"|\\phantom\s*(?:\{[^{}]*\}|.)|\\textcolor\s*\{[^{}]*\}|\\(?:label|tag)\s*\{[^{}]*\}"
-    r"|\\(?:left|right|[bB]igg?[lrm]?|middle)(?![A-Za-z])\.?"
+    r"|\\[vh]?phantom\s*(?:\{[^{}]*\}|.)|\\textcolor\s*\{[^{}]*\}|\\(?:label|tag)\s*\{[^{}]*\}"
+    r"|\\(?:left|right|[bB]igg?[lrm]?|middle)(?![A-Za-z])\.?|\\math(?:bin|rel|ord|punct)(?![A-Za-z])"
 )
 _ENVIRONMENT = re.compile(
     r"\\(?:begin|end)\s*\{(?:align|aligned|equation|gather|gathered|math|displaymath)\*?\}"
 )
-_UNION = re.compile(r"(?<=[)\]}])\s*U\s*(?=\\?[(\[{])")
 _SPELLINGS = {
     **{
         r"\lbrace": r"\{",
@@ -70,7 +72,8 @@ _SPELLINGS = {
         r"\vert": "|",
         r"\lVert": r"\|",
     },
-    **{r"\textdegree": r"\degree ", r"\colon": ":", r"\cr": r"\\"},
+    **{r"\textdegree": r"\degree ", r"\colon": ":", r"\cr": r"\\", r"\imath": " i", r"\jmath": " j"},
+    **{r"\wedge": r"\land ", r"\vee": r"\lor "},
     **{r"\not=": r"\ne ", r"\not =": r"\ne ", r"\rvert": "|", r"\lvert": "|", r"\%": "%", r"\$": ""},
 }
 _LOOKS = re.compile(
@@ -91,10 +94,35 @@ _DEGREE = re.compile(  # of 90^o
 )
 _EMPTY_BASE = re.compile(r"\{\s*\}\s*(?=\^\s*\{?\s*\\circ)")  # 7{}^\circ
 _BEHIND_FORMULA = re.compile(r"\$([^$]+)\$\s*([A-Za-z][A-Za-z /]*(?:\^[23])?\.?)$")
-_BASED = re.compile(
-    r"\\(?:text|mathrm)\s*\{([0-9A-F]+)\}(?=(?:[0-9A-F]|\\(?:text|mathrm)\s*\{[0-9A-F]+\})*_)"
+_UPRIGHT = r"\\(?:text|math)(?:rm|bf|tt|sf|it)?\s*"
+_RARE = tuple(  # a sign without which the pattern cannot occur, the pattern, what replaces it
+    (sign, re.compile(pattern), replacement)
+    for sign, pattern, replacement in (
+        # 2516_8 with its digits set upright, in brackets or in braces
+        ("_", rf"{_UPRIGHT}\{{([0-9A-F]+)\}}(?=(?:[0-9A-F]|{_UPRIGHT}\{{[0-9A-F]+\}})*_)", r"\1"),
+        ("_", r"\((?=[A-F]*\d)([0-9A-F]+)\)(?=_)", r"\1"),
+        ("}_", r"(?<![\w^}\]])\{(?=[A-F]*\d)([0-9A-F]+)\}(?=_)", r"\1"),
+        ("{\\", r"(\.\d*)\{ ?(\\(?:overline|bar) ?(?:\{\d+\}|\d)) ?\}", r"\1\2"),  # 0.{\overline{6}}
+        ("{", r"\{(?<![\^_]\{)(?<![A-Za-z\\][A-Za-z]\{) ?([-+=:.<>/%]) ?\}", r"\1"),  # 3{:}4, {-}5, not x^{+}
+        ("\\text", r"\\text ?\{ ?([-+=:.<>/%]) ?\}", r"\1"),
+        (".}", r"(?<!\.)\.(?=\}+$)", ""),  # \text{5.}
+        # {\rm cm}, or \rm cm as the end
+        ("\\rm", r"(\{\s*)?\\rm(?:\\[ ,;:!]|[\s~])+([A-Za-z][A-Za-z. ]*)(?(1)\}|(?=\^|$))", r"\\text{\2}"),
+        ("\\prime", r"\^\s*(?:\\prime(?![A-Za-z])|\{(?:\s*\\prime)+\s*\})", lambda m: "'" * m[0].count("p")),
+        ("</", r"<(b|i|u|em|strong)>(.{1,500}?)</\1>", r"\2"),
+        ("+/-", r"\+/-", r"\\pm "),
+        ("log", r"(?<![\\A-Za-z])log(2|10)(?= ?\(|\s+(?:\d|[a-z]\b))", r"log_{\1}"),
+        ("/d", r"(?<![A-Za-z\\])d([A-Za-z]?) ?/ ?d([a-z])(?![A-Za-z])", r"\\frac{d\1}{d\2}"),
+        *(
+            (sign, r"(?<![A-Za-z\\])(?:\\text\s?\{\s*)?(?:USD?|Rs\.?)\s*\}?\s*(?=\.?\d)", "")
+            for sign in ("US", "Rs")  # US\$5, whose sign is gone
+        ),
+        ("clock", r"o'clock\b", "oclock"),  # a noun; o' alone is a letter with a prime
+        *((sign, r"(?<![A-Za-z])([apAP])\.([mM])\b\.?", r"\1\2") for sign in (".m", ".M")),
+        ("10^", r"^([^x]*\d)\s?x\s?(?=10\^[^x]*$)", r"\1\\times "),  # 6.02x10^23
+        ("U", r"(?<=[)\]}])\s*U\s*(?=\\?[(\[{])", r"\\cup "),
+    )
 )
-_BASED_GROUP = re.compile(r"\((?=[A-F]*\d)([0-9A-F]+)\)(?=_)")
 _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
 
 
@@ -147,21 +175,9 @@ def clean(text: str) -> str:
             text = _THIN.sub("{,}", text)
     if "&" in text and "\\begin" not in text:
         text = re.sub(r"&\s?=", "=", text)  # of an alignment
-    # The rarer spellings are looked for only where a cheap test says that they may occur.
-    if "_" in text:  # 2516_8 in its other clothes
-        text = _BASED_GROUP.sub(r"\1", _BASED.sub(r"\1", text))
-    if "{:}" in text:
-        text = text.replace("{:}", ":")
-    if "+/-" in text:
-        text = text.replace("+/-", r"\pm ")
-    if "clock" in text:
-        text = re.sub(r"o'clock\b", "oclock", text)  # a noun; o' alone is a letter with a prime
-    if ".m" in text or ".M" in text:
-        text = re.sub(r"(?<![A-Za-z])([apAP])\.([mM])\b\.?", r"\1\2", text)
-    if "10^" in text and text.count("x") == 1:  # 6.02x10^23
-        text = re.sub(r"(?<=\d)\s?x\s?(?=10\^)", r"\\times ", text)
-    if "U" in text:
-        text = _UNION.sub(r"\\cup ", text)
+    for sign, pattern, replacement in _RARE:
+        if sign in text:
+            text = pattern.sub(replacement, text)
     text = _SPACES.sub(" ", text).strip()
     if text.endswith("\\") and not text.endswith("\\\\"):  # of a final control space
         text = text[:-1].rstrip()
@@ -183,6 +199,7 @@ def _plain(text: str) -> str:
             pieces.append(char)
         elif unicodedata.category(char) not in ("Cf", "Zs"):
             plain = unicodedata.normalize("NFKC", char)
+            plain = UNICODE.get(plain, plain)  # of 𝜋, an italic π
             pieces.append(re.sub(r"(\d+)⁄(\d+)", r"\\frac{\1}{\2}", plain))  # vulgar fractions
         elif unicodedata.category(char) == "Zs":
             pieces.append(" ")
@@ -190,13 +207,13 @@ def _plain(text: str) -> str:
 
 
 # ---------------------------------------------------------------- tokens
-_TEXT = "|".join(TEXT_COMMANDS)
 _TOKEN = re.compile(
     rf"""(?P<blank>\s+)
-    | \\(?:{_TEXT})\s*\{{(?P<text>[^{{}}]*)\}}
-    | (?=[\d.A-F])(?:(?P<digits>(?=\d|[A-F]{{1,99}}\d)[0-9A-F]{{1,99}}(?:\.\d{{1,99}})?)(?=_)
-    | (?P<repeating>\d*\.\d*(?:\\(?:overline|bar)\s*\{{\d+\}}|\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?
-            |\(\d+\))
+    | \\(?:{TEXT_COMMANDS})\s*\{{(?P<text>[^{{}}]*)\}}
+    | (?=[\d.A-F])(?:(?P<digits>(?=\d|[A-F]{{1,99}}\d)(?!\d+[\s(\\])[0-9A-F]{{1,99}}(?:\.\d{{1,99}})?)
+            (?=_|\s*(?:\\text\s*\{{\s*)?\(?(?:in\s+)?base\b)
+    | (?P<repeating>\d*\.\d*(?:(?:\ ?\\(?:overline|bar)\s*(?:\{{\d+\}}|\d+))+
+            |\\dot\s*\{{?\d\}}?(?:\d*\\dot\s*\{{?\d\}}?)?|\(\d+\))(?:\.\.\.|\\(?:l|c)?dots(?![a-z]))?
         | \d*\.\d+(?:\.\.\.|\\(?:l|c)?dots(?![a-z])))
     | (?P<grouped>\d{{1,3}}(?:\{{,\}}\d{{3}})+(?!\d)(?:\.\d+)?)
     | (?P<thousands>\d{{1,3}}(?:,\d{{3}})+(?!\d|,\d)(?:\.\d+)?
@@ -310,10 +327,8 @@ def _append_letters(tokens: list[Token], run: str, spaced: bool, rest: str) -> N
     measured = tokens and (tokens[-1].kind == "num" or _per(tokens))
     if run in ("min", "sec") and measured and rest[:1] in ("", ",", ";"):
         tokens.append(Token("word", run, spaced))  # 17 min; max and secant have an argument
-    elif run in FUNCTIONS or run in ("sqrt", "pi", "infinity", "infty", "inf", "oo", "mod"):
-        tokens.append(
-            Token("cmd", {"infinity": "infty", "inf": "infty", "oo": "infty"}.get(run, run), spaced)
-        )
+    elif run in PLAIN_NAMES:
+        tokens.append(Token("cmd", PLAIN_NAMES[run], spaced))
     elif run in GREEK_NAMES:
         tokens.append(Token("cmd", run, spaced))
     elif _FUNCTIONS_OF_LETTERS.fullmatch(run):  # sinxcosx, xlnx
@@ -325,7 +340,7 @@ def _append_letters(tokens: list[Token], run: str, spaced: bool, rest: str) -> N
     elif _counts_as_word(tokens, run, spaced, rest):
         tokens.append(Token("word", run.lower(), spaced))
     elif match := _WITH_FUNCTION.match(run):
-        tokens.append(Token("cmd", match.group(), spaced))
+        tokens.append(Token("cmd", PLAIN_NAMES[match.group()], spaced))
         _append_letters(tokens, run[match.end() :], False, rest)
     else:
         for letter in run:
@@ -336,7 +351,7 @@ def _append_letters(tokens: list[Token], run: str, spaced: bool, rest: str) -> N
 def _counts_as_word(tokens: list[Token], run: str, spaced: bool, rest: str) -> bool:
     """Whether a run of letters is a word where it stands: 2 apples, 5cm and 2nd have one, 2abxy has none."""
     previous, following = tokens[-1] if tokens else Token("end", "", True), rest[:1]
-    after_number = previous.kind == "num"
+    after_number = previous.kind in ("num", "digits")
     if after_number and not spaced and run in ("st", "nd", "rd", "th"):
         return run == _ordinal_ending(previous.text)
     # After a Greek letter the blank is TeX's: \pi at is a product as 2at is.

@@ -8,6 +8,7 @@ well be a point or a probability.
 
 from __future__ import annotations
 
+import itertools
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -43,36 +44,75 @@ def literal(digits: str) -> Node:
 _DOTTED = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?$")
 
 
-def repeating(text: str) -> Fraction:
+_PERIOD = re.compile(r"(\d*)\.(\d*)(?: ?\\[a-z]+ ?(?:\{(\d+)\}|(\d))(?!\d| ?\\(?:bar|over))|\((\d+)\))")
+_WRITTEN_TWICE = re.compile(r"(\d*)\.(\d*?)(\d+?)\3+(?:\.\.\.|\\\w+)$")
+
+
+def repeating(text: str) -> Fraction | None:
     r"""0.1\overline{6} = 0.1 + 6/90; also 0.1\dot{6}, 0.1(6), and 0.1666... with its period written at least
-    twice.
+    twice; None for a decimal that breaks off without one, 1.414...
     """
     if len(text) > 200:
         raise ParseError("repeating decimal too long")
     text = _DOTTED.sub(lambda m: "(" + m.group(1) + (m.group(2) or "") + (m.group(3) or "") + ")", text)
-    match = re.match(r"(\d*)\.(\d*)(?:\\\w+\s*\{|\()(\d+)[})]", text)
-    if match is None:  # the shortest period that ends the digits at least twice
-        match = re.match(r"(\d*)\.(\d*?)(\d+?)\3+(?:\.\.\.|\\\w+)$", text)
+    match = _PERIOD.match(text) or _WRITTEN_TWICE.match(text)
     if match is None:
-        raise ParseError("not a repeating decimal")
-    whole, fixed, period = match.groups()
+        return None
+    whole, fixed, period = match.group(1), match.group(2), match.group(match.lastindex)
     return Fraction(f"{whole or 0}.{fixed or 0}") + Fraction(
         int(period), (10 ** len(period) - 1) * 10 ** len(fixed)
     )
 
 
 # ---------------------------------------------------------------- numerals among tokens
+def first_digits(p: Parser, whole: bool) -> Node:
+    r"""One digit of a number or all before its point; a mere stop goes (\frac12.), further digits stay."""
+    token = p.peek()
+    digits = re.match(r"\d+" if whole else r"\d", token.text).group()
+    rest = token.text[len(digits) :]
+    if rest in ("", "."):
+        p.index += 1
+    elif rest[0].isdigit():
+        p.tokens[p.index] = token._replace(text=rest, spaced=False)
+    else:
+        raise ParseError("a decimal where one digit is read")
+    return literal(digits)
+
+
+def broken_off(p: Parser) -> Node | None:
+    """A decimal that breaks off without a period, 1.414..., which only approximates the side before it."""
+    signed = p.at("-")
+    token = p.peek(signed)
+    if token.kind != "repeating" or repeating(token.text) is not None:
+        return None
+    p.index += signed + 1
+    return ("text", signed * "-" + token.text)
+
+
+def minutes(p: Parser, degrees: Node) -> Node:
+    """Degrees with the minutes and seconds of arc behind them: 36° 52' 12''."""
+    for size in (1, 2):
+        signs = itertools.takewhile("'".__eq__, (p.peek(k).text for k in (1, 2, 3)))
+        if degrees[0] in ("num", "add") and p.peek().kind == "num" and len(list(signs)) == size:
+            degrees = ("add", (degrees, divide(literal(p.peek().text), num(60**size))))
+            p.index += 1 + size
+    return degrees
+
+
 def number(p: Parser) -> Node:
     """A literal with what may follow it: a base, a fraction that makes it mixed, `C2`."""
     token = p.next()
     if token.kind == "repeating":
-        return num(repeating(token.text))
-    if token.kind == "digits" or (p.at("_") and token.text.isdigit()):
+        if (value := repeating(token.text)) is None:
+            raise ParseError("a decimal that breaks off")
+        return num(value)
+    whole = token.text.isdigit()
+    if (whole or token.kind == "digits") and (base := _named_base(p)):
+        return _to_base(token.text, base)
+    if p.at("_") if whole else token.kind == "digits":
         return based(p, token.text)
     value = literal(token.text)
-    if token.text.isdigit() and (base := _named_base(p)):
-        return _to_base(token.text, base)
-    if value[0] == "num" and value[1].denominator == 1 and token.text.isdigit():
+    if value[0] == "num" and value[1].denominator == 1 and whole:
         if p.ended():
             return value
         letter = p.peek()
@@ -108,7 +148,7 @@ def based(p: Parser, digits: str) -> Node:
     if p.take("{") and (base := _named_base(p)) and p.take("}"):
         return _to_base(digits, base)
     p.index = start
-    return _to_base(digits, p.argument())
+    return _to_base(digits, p.argument(whole=True))
 
 
 def _named_base(p: Parser) -> Node | None:
@@ -180,7 +220,7 @@ def indexed_selection(p: Parser) -> Node:
     if letter not in ("C", "P"):
         raise ParseError("an index without an operand")
     p.expect("_")
-    return selection(letter, top, p.argument())
+    return selection(letter, top, p.argument(whole=True))
 
 
 def called_selection(p: Parser) -> Node | None:

@@ -38,6 +38,12 @@ UNICODE = {
         "≡": r"\equiv ",
         "…": r"\ldots ",
         "′": "'",
+        "″": "''",
+        "∶": ":",
+        "℃": r"\degree C ",
+        "℉": r"\degree F ",
+        "∧": r"\land ",
+        "∨": r"\lor ",
     },
     **{"α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ", "λ": r"\lambda "},
     **{
@@ -81,9 +87,8 @@ UNICODE = {
 }
 
 TEXT_COMMANDS = (
-    "textbf|textit|textrm|textnormal|textsf|texttt|text|mbox|hbox|mathrm|mathit|operatorname\\*?|rm".split(
-        "|"
-    )
+    "textbf|textit|textrm|textnormal|textsf|textsl|textsc|textup|texttt|text|emph|mbox|hbox|mathrm|mathit"
+    r"|operatorname\*?|rm"
 )
 
 # Commands that change looks only; a group after them is an ordinary group.
@@ -104,6 +109,12 @@ FUNCTIONS = {
     **{"lg": "log", "asin": "arcsin", "acos": "arccos", "atan": "arctan", "arccot": "arccot"},
     **{name: name for name in "gcd lcm max min floor ceil abs det".split()},
     **{"Re": "re", "Im": "im", "cis": "cis", "re": "re", "im": "im"},
+}
+
+# Names of plain text that have a command; √ and sqrt cover a whole number there, \sqrt one digit.
+PLAIN_NAMES = {
+    **{name: name for name in (*FUNCTIONS, "pi", "infty", "mod")},
+    **{"sqrt": "surd", "Pi": "pi", **dict.fromkeys(("infinity", "inf", "oo"), "infty")},
 }
 
 # Functions that are also written in \text{} or \operatorname{}; min and sec are units there.
