@@ -200,7 +200,12 @@ EQUAL: dict[str, Pairs] = {
         *((r"36^\circ 52' 12''", "36.87"), ("f'(x)", r"f^{\prime}(x)"), ("f''(x)", r"f^{\prime\prime}(x)")),
     ],
     "derivatives and statements are no products and lists": [
-        *((r"\frac{dy}{dx}", "dy/dx"), (r"\frac{dy}{dx}=2x", "2x"), (r"\frac{d^2y}{dx^2}=6", "6")),
+        *(
+            (r"\frac{dy}{dx}", "dy/dx"),
+            (r"\frac{d^2y}{dx^2}", "d^2y/dx^2"),
+            (r"\frac{dy}{dx}=2x", "2x"),
+            (r"\frac{d^2y}{dx^2}=6", "6"),
+        ),
         *((r"x>2 \land x<5", "2<x<5"), (r"x=1 \lor x=2", "1, 2"), (r"p \land q", r"p \wedge q")),
     ],
     "a reciprocal of a reciprocal took the time of a comparison": [

@@ -42,7 +42,11 @@ DIFFERENT = {
         *(("log2(5)", "log10(5)"), (r"\log_{28}x", r"\log_28")),
     ],
     "bars and the function before them": [
-        *((r"|\sin x|", r"\sin x"), (r"|\sin x||y|", r"|\sin(x|y|)|"), (r"|\sin x|\cos x", r"|\sin x\cos x|")),
+        *(
+            (r"|\sin x|", r"\sin x"),
+            (r"|\sin x||y|", r"|\sin(x|y|)|"),
+            (r"|\sin x|\cos x", r"|\sin x\cos x|"),
+        ),
     ],
     "what breaks off names no value": [
         *(

@@ -95,6 +95,7 @@ _DEGREE = re.compile(  # of 90^o
 _EMPTY_BASE = re.compile(r"\{\s*\}\s*(?=\^\s*\{?\s*\\circ)")  # 7{}^\circ
 _BEHIND_FORMULA = re.compile(r"\$([^$]+)\$\s*([A-Za-z][A-Za-z /]*(?:\^[23])?\.?)$")
 _UPRIGHT = r"\\(?:text|math)(?:rm|bf|tt|sf|it)?\s*"
+_POWER = r"(?:\^(?:\d|\{\d\}))"
 _RARE = tuple(  # a sign without which the pattern cannot occur, the pattern, what replaces it
     (sign, re.compile(pattern), replacement)
     for sign, pattern, replacement in (
@@ -112,7 +113,12 @@ _RARE = tuple(  # a sign without which the pattern cannot occur, the pattern, wh
         ("</", r"<(b|i|u|em|strong)>(.{1,500}?)</\1>", r"\2"),
         ("+/-", r"\+/-", r"\\pm "),
         ("log", r"(?<![\\A-Za-z])log(2|10)(?= ?\(|\s+(?:\d|[a-z]\b))", r"log_{\1}"),
-        ("/d", r"(?<![A-Za-z\\])d([A-Za-z]?) ?/ ?d([a-z])(?![A-Za-z])", r"\\frac{d\1}{d\2}"),
+        # dy/dx, d^2y/dx^2
+        (
+            "/d",
+            rf"(?<![A-Za-z\\])d({_POWER}?[A-Za-z]?) ?/ ?d([a-z]{_POWER}?)(?![A-Za-z])",
+            r"\\frac{d\1}{d\2}",
+        ),
         *(
             (sign, r"(?<![A-Za-z\\])(?:\\text\s?\{\s*)?(?:USD?|Rs\.?)\s*\}?\s*(?=\.?\d)", "")
             for sign in ("US", "Rs")  # US\$5, whose sign is gone
