@@ -35,7 +35,10 @@ LIMIT_S = 1.8  # of one comparison; hardly anything needs more than a hundredth 
 
 # ---------------------------------------------------------------- extraction
 _BRACE = re.compile(r"\\\\?(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?: +([^{\s$][^\s$]*)|(\d))")  # \boxed 42, and \boxed7 of one digit
+_BARE_BOX = re.compile(  # \boxed 42, \boxed7 of one digit, \boxed\frac12
+    r"\\(?:boxed|fbox)(?: +([^{\s$][^\s$]*)|(\d|\\[A-Za-z]+(?:\s*\{[^{}]{1,200}\}|\d){0,2}))"
+)
+_TAGS = re.compile(r"<(b|strong|em|i|u)>([^<>]{1,500})</\1>", re.IGNORECASE)
 _HEADED = re.compile(  # the "# Answer" of PRM800K and its like; its formula may take several lines
     r"^(?:#+|\*\*)[ \t]*(?:\*\*)?(?:Final[ \t]+)?Answer:?(?:\*\*)?:?[ \t]*\n"
     r"\s*(?:\\\[([^#]{1,2000}?)\\\]|\$\$([^$#]{1,2000})\$\$|(\S[^\n]*))",
@@ -43,9 +46,9 @@ _HEADED = re.compile(  # the "# Answer" of PRM800K and its like; its formula may
 )
 # A sentence in the place of an answer: "The area of the triangle is 40.", "There are 5 ways to do so."
 _VERDICT = re.compile(
-    r"(?:The|So|Thus|Therefore|Hence)\b.*\b(?:is|are|equals)\s+(\S.*?)\.?$"
-    r"|[^\d$\\]*,\s+which\s+(?:is|are|equals)\s+(\S.*?)\.?$"
-    r"|There\s+(?:is|are)\s+(\S.*?)(?:\s(?:to|of|in|for|that|which|with|such)\s+[a-z].*)?\.?$"
+    r"(?:(?:The|So|Thus|Therefore|Hence)\b.*\b(?:is|are|equals)\s+(\S.*?)"
+    r"|[^\d$\\]*,\s+which\s+(?:is|are|equals)\s+(\S.*?)"
+    r"|There\s+(?:is|are)\s+(\S.*?)(?:\s(?:to|of|in|for|that|which|with|such)\s+[a-z].*)?)(?:(?<!\.\.)\.)?$"
 )
 _GSM8K = re.compile(r"####\s*(\S[^\n]*)")
 _FILLER = (
@@ -53,21 +56,32 @@ _FILLER = (
     r"|given\s+by|found\s+to\s+be|equal\s+to|approximately|about|roughly|around|also|still|only"
 )
 _SENTENCE = re.compile(
-    rf"\banswers?(?:(?:\s+(?:to|of|for)\s+(?:this|the|our)\s+\w+|,\s*(?:{_FILLER}),)?"
+    r"\b(?:answers?|(?:correct|right)\s+(?:option|choice))"
+    rf"(?:(?:\s+(?:to|of|for|in)(?:\s+(?:[\w()]+|\$[^$\n]{{1,99}}\$)){{1,8}}?|,\s*(?:{_FILLER}),)?"
     r"\s+(?:is|are|equals?|(?:would|will|must|should)\s+be)\b|\s*(?:\*\*\s*)?[:=])"
     r"(?!\s+(?:found|obtained|calculated|computed|determined|derived|reached|verified|correct)\b(?!\s+to\s+be\b))"
     rf"(?:[\s,]*\b(?:{_FILLER})\b,?)*(?:\s*:)?\s*(?:\*\*)?\s*",
     re.IGNORECASE,
 )
+# The other way round: "Thus 7 is our answer". Only behind such a word, else 7 may be a part of "x + 7".
+_ANSWERS = re.compile(
+    r"(?:^|[.:]\s+|\b(?:so|thus|hence|therefore|then|that|means|option|choice)\b,?\s+)(?:\*\*)?"
+    r"(?:\$([^$\n]{1,500})\$|\\\(([^\n]{1,500}?)\\\)|(\(?(?:-?[\w./]{0,20}\d[\w./%]{0,20}|(?-i:[A-E]))\)?))"
+    r"(?:\*\*)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:(?:final|correct|right|desired|required)\s+)?"
+    r"(?:answer|option|choice)s?\b",
+    re.MULTILINE | re.IGNORECASE,
+)
 _FORMULA = re.compile(
     r"(?:\$\$?([^$]+)\$\$?|\\\[((?:(?!\\\]).)+)\\\]|\\\(((?:(?!\\\)).)+)\\\))(?=\s*(?:[.\n*]|$|I hope))",
     re.DOTALL,
 )
-# The stops of p.m. and sq. end no sentence, a reason behind the answer is none of it.
+# The stops of p.m., sq. and 0.33... end no sentence; reasons behind the answer are none of it.
 _END_OF_SENTENCE = re.compile(
-    r"\.?(?<!\s)\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)\.(?=\s|$|\*)"
-    r"|(?<=\b[ap]\.m\.)(?=\s+(?-i:[A-Z])|\s*$)"
-    r"|(?:,|(?<=\S))\s+\(?(?:because|since)\b|,\s+(?:and|so)\s+we\b|(?<=[\d$)}]),\s+which\b|\n",
+    r"\.?(?<!\s)\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)(?<!\.\.)\.(?=\s|$|\*)"
+    r"|(?:(?<=\b[ap]\.m\.)|(?<=\.\.\.))(?:\.|(?=\s+(?-i:[A-Z])|\s*$))"
+    r"|(?:,|(?<=\S))\s+(?:\(?(?:because|since)\b|as\s+(?:desired|required|claimed|expected|needed|wanted)\b"
+    r"|(?:(?:and|but)\s+|(?<=,\s))not\s+(?=[-\d$\\(])|(?:rather\s+than|instead\s+of)\b)"
+    r"|,\s+(?:and|so)\s+we\b|(?<=[\d$)}*]),?\s+which\b|\n",
     re.IGNORECASE,
 )
 _BOLD_OPENS = re.compile(r"(?:^|\s)\*\*\s*$")
@@ -118,7 +132,9 @@ def _verdict(sentence: str) -> str:
 
 def _stated(text: str) -> str | None:
     """What follows the last "the answer is": a formula between dollars, else the rest of its sentence."""
-    found = _last(_SENTENCE, text)
+    found, answers = _last(_SENTENCE, text), _last(_ANSWERS, text)
+    if answers and (found is None or answers.end() > found.start()):
+        return answers.group(answers.lastindex).strip() or None
     if found is None:
         return None
     rest = text[found.end() : found.end() + MAX_LENGTH].lstrip()
@@ -150,6 +166,7 @@ def extract_answer(text: str) -> str | None:
     thoughts = text.rfind("</think>") + len("</think>")
     if thoughts >= len("</think>") and text[thoughts:].strip():
         text = text[thoughts:]
+    text = _TAGS.sub(r"\2", text)
     if (answer := _boxed(text)) is not None:
         return answer
     marked = _last(_GSM8K, text)

@@ -383,7 +383,45 @@ EXTRACTED: dict[str, Pairs] = {
         ("The answer is (1, 2).", "(1, 2)"),
         ("Answer: The answer is 5.", "5"),
     ],
+    "the dots of an endless decimal ended the sentence": [
+        *(("Answer: 0.333...", "0.333..."), ("The answer is 0.333.... It repeats.", "0.333...")),
+        *(("The answer is 0.333... So", "0.333..."), ("Answer: The length is 0.333...", "0.333...")),
+    ],
+    "what the answer is not, and its praise, were a part of it": [
+        *(("so the answer is $5$ and not $6$.", "5"), ("The answer is 5, not 6.", "5")),
+        *(("The answer is 5 rather than 6.", "5"), ("The answer is 5, as desired.", "5")),
+        *(("The answer is 5 which is prime.", "5"), ("The answer is **17** which is prime.", "17")),
+        ("The answer is all numbers not equal to 2.", "all numbers not equal to 2"),
+    ],
+    "marks of HTML stayed": [
+        *(("The answer is <b>17</b>.", "17"), ("The answer is <strong>17.</strong>", "17")),
+        ("The answer is a<b>c", "a<b>c"),
+    ],
+    "of other sentences no answer was taken": [
+        *(("The answer for part b is 17.", "17"), ("The answer to part (b) is 17.", "17")),
+        *(("The answer to $5+3$ is 8.", "8"), ("The answer to the second question of the test is 8.", "8")),
+        *(("The correct option is (C).", "(C)"), ("So the right choice is **C**.", "C")),
+        *(
+            ("Thus $7$ is our answer.", "7"),
+            (r"Therefore, $\textbf{(B) } 5$ is the answer.", r"\textbf{(B) } 5"),
+        ),
+        *(("So (C) is the correct answer.", "(C)"), ("**7** is the answer.", "7")),
+        ("Perhaps so 7 is the answer. No, the answer is 8.", "8"),
+        ("The answer is 8. No, hence $9$ is the answer.", "9"),
+    ],
+    r"a command behind \boxed was no answer without braces of its own": [
+        *(
+            (r"\boxed\frac12", r"\frac12"),
+            (r"Hence $\boxed\frac{3}{4}$.", r"\frac{3}{4}"),
+            (r"\boxed\pi", r"\pi"),
+        ),
+    ],
 }
+
+
+def test_a_part_of_a_formula_is_no_answer() -> None:
+    assert extract_answer("Thus x + 7 is our answer.") is None
+    assert extract_answer("This is the answer.") is None
 
 
 @pytest.mark.parametrize("reason", EXTRACTED)
