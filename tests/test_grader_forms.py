@@ -305,6 +305,44 @@ EQUAL: dict[str, Pairs] = {
         *((r"5 \checkmark", "5"), (r"$5$ $\blacksquare$", "5"), ("x &= 18", "18"), ("{}^5C_2", "10")),
         (r"\begin{aligned} x &= 18 \end{aligned}", "18"),
     ],
+    "answers side by side or in rows were products or text": [
+        *((r"x=2\quad x=3", r"x=2 \text{ or } x=3"), (r"x=2\hspace{1em}x=3", r"x=2 \text{ or } x=3")),
+        *((r"x = 1 \quad y = 2", "x=1,y=2"), (r"x=1\;\;y=2", "x=1,y=2"), (r"$x=1$\quad$y=2$", "x=1,y=2")),
+        *((r"(1,2)\quad (3,4)", "(1,2),(3,4)"), (r"1\quad 2\quad 3", "1,2,3"), (r"2\quad -3", "2,-3")),
+        *((r"p=5,q=2\quad p=7,q=2", "p=5,q=2;p=7,q=2"), (r"x=2\quad\text{or}\quad x=3", "x=2 or x=3")),
+        *(
+            (r"5\quad\text{cm}", "5"),
+            (r"5\ \text{cm}", "5"),
+            (r"\textbf{(A)}\quad 5", "(A) 5"),
+            (r"2\ x", "2x"),
+        ),
+        *((r"x\quad=\quad5", "x=5"), (r"f(x)=x^2\quad\text{for }x>0", r"f(x)=x^2\text{ for }x>0")),
+        *((r"\text{Area}=5\quad\text{Rim}=9", r"\text{Area}=5, \text{Rim}=9"), (r"x=2,\quad y=3", "(2,3)")),
+    ],
+    "systems in an environment and their rows": [
+        *((r"\begin{cases}x=1\\y=2\end{cases}", "x=1,y=2"), (r"x=1\\y=2", "x=1,y=2")),
+        (r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", "x=1,y=2"),
+        *(
+            (r"\begin{aligned}x&=1\\y&=2\end{aligned}", "x=1,y=2"),
+            (r"\begin{aligned}x&=2+3\\&=5\end{aligned}", "5"),
+        ),
+        (
+            r"f(x)=\begin{cases}x & x>0\\-x & x\le0\end{cases}",
+            r"f(x)=\left\{\begin{array}{ll}x & x>0\\-x & x\le 0\end{array}\right.",
+        ),
+        (r"\begin{pmatrix}1&2\\ \\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+    ],
+    "sets, names and labels of plain text were not read": [
+        *(("{x | x ≠ 2}", r"(-\infty,2)\cup(2,\infty)"), ("{x : x ≠ 2}", r"x\ne2"), (r"ℝ \ {2}", r"x\ne2")),
+        *(("ℝ∖{2}", r"x\ne2"), ("{x | 0 ≤ x ≤ 1}", "[0,1]"), ("x1=2, x2=3", "x_1=2,x_2=3")),
+        *((r"\max(a,b)", r"\max(b,a)"), (r"\min\{3,5\}", "3"), (r"\max\{1,3\}", "3"), (r"\gcd\{4,6\}", "2")),
+        *(
+            (r"\text{C. } 12", r"\textbf{(C)}\ 12"),
+            ("C: 12", r"\textbf{(C)}\ 12"),
+            (r"\text{C}, 12", "(C) 12"),
+        ),
+        *(("C: 12", "12"), (r"\mathbf{(C)}\ 12", "C")),
+    ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }
 

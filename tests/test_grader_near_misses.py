@@ -175,6 +175,28 @@ DIFFERENT = {
     "a set within a set was its member": [
         *((r"\{\{1\},2\}", r"\{1,2\}"), (r"\{\{1\},\{2\}\}", r"\{1,2\}"), (r"\{1,\{1\}\}", r"\{1\}")),
     ],
+    "wide blanks and ends of rows multiplied": [
+        *((r"x=2\quad x=3", "3"), (r"x=2\ x=3", "3"), (r"x = 2 \quad y = 3", "3"), (r"x=1\\y=2", "2")),
+        *((r"\frac12\quad\frac13", r"\frac16"), (r"x=2\qquad 3", "6"), (r"5\quad x>0", "x>0")),
+        *((r"x=1\quad y=2", "x=2,y=1"), (r"p=5,q=2\quad p=7,q=3", "p=5,q=2; p=7,q=2")),
+        *((r"\begin{cases}x=1\\y=2\end{cases}", "x=2,y=1"), (r"\begin{cases}x=1\\y=2\end{cases}", "(2,1)")),
+    ],
+    "sets, names and labels of plain text": [
+        *(
+            ("{x : x > 2}", "x<2"),
+            ("{x | 0 < x ≤ 1}", "[0,1]"),
+            ("x1=3, x2=2", "x_1=2,x_2=3"),
+            ("3x1=6", "x_1=2"),
+        ),
+        *(
+            ("C: 12", "(D) 12"),
+            ("C: 12", "(C) 13"),
+            ("A: 5, B: 6", "5"),
+            (r"\text{A}, \text{B}", "B"),
+            ("A:B", "B"),
+        ),
+        *((r"\max(a,b)", r"\min(a,b)"), (r"\max(2a,3b)", r"\max(3a,2b)"), (r"\max\{1,3\}", "1")),
+    ],
 }
 
 EQUAL = {

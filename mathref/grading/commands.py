@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mathref.grading.latex import Parser
 
 _DIFFERENTIALS = (("sym", "d"), ("sym", r"\partial"))
+_OF_SETS = frozenset(("max", "min", "gcd", "lcm"))
 _TRIGONOMETRIC = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "cis"))
 
 
@@ -118,8 +119,9 @@ def function(p: Parser, name: str) -> Node:
         argument = in_radians(argument)
     if power is not None and power == num(-1) and name in _TRIGONOMETRIC:
         name, power = "arc" + name, None
+    several = ("list", "set") if name in _OF_SETS else ("list",)
     arguments = (
-        argument[1] if argument[0] == "list" else argument[3] if argument[0] == "tuple" else (argument,)
+        argument[1] if argument[0] in several else argument[3] if argument[0] == "tuple" else (argument,)
     )
     node = ("fn", name, (*arguments, base) if base else arguments)
     return node if power is None else ("pow", node, power)
@@ -246,7 +248,7 @@ def environment(p: Parser) -> Node:
         raise ParseError(f"unknown environment {name}")
     rows: list[tuple[Node, ...]] = []
     while not p.at("end"):
-        if p.take("hline"):
+        if p.take("hline", "\\"):  # a line, or a row without entries
             continue
         row = [p.nested(lambda: cell(p))]
         while p.take("&"):
@@ -376,14 +378,28 @@ def line(p: Parser) -> Node:
     return ("fn", "conj", (body,))
 
 
+_ABOVE, _BELOW = (num(0), ("const", "inf")), (neg(("const", "inf")), num(0))
+_UNBRACED = str.maketrans("", "", "{}")
+_PARTS_OF_REALS = {
+    **dict.fromkeys(("^+", "_>0"), ("tuple", "(", ")", _ABOVE)),
+    **dict.fromkeys(("^-", "_<0"), ("tuple", "(", ")", _BELOW)),
+    **dict.fromkeys(("_>=0", "_ge0", "_geq0", "_geqslant0"), ("tuple", "[", ")", _ABOVE)),
+    **dict.fromkeys(("_<=0", "_le0", "_leq0", "_leqslant0"), ("tuple", "(", "]", _BELOW)),
+    **dict.fromkeys(
+        ("^*", "_ne0", "_neq0"), ("setop", "setminus", ("sym", r"\mathbb{R}"), ("set", (num(0),)))
+    ),
+}
+
+
 def blackboard(p: Parser) -> Node:
-    r"""\mathbb{R}, and its halves \mathbb{R}^+ and \mathbb{R}^-."""
+    r"""\mathbb{R}, and its parts \mathbb{R}^+, \mathbb{R}_{\ge 0} and so on."""
     name = p.argument()
-    sign = p.peek(2) if p.peek(1).text == "{" else p.peek(1)
-    if name == ("sym", "R") and p.at("^") and sign.text in ("+", "-"):
-        p.index += 4 if p.peek(1).text == "{" else 2
-        low, high = (num(0), ("const", "inf")) if sign.text == "+" else (neg(("const", "inf")), num(0))
-        return ("tuple", "(", ")", (low, high))
+    braced = p.peek(1).text == "{"  # of ^+, ^{+} and _{>0}
+    end = next((k for k in range(2, 6) if p.peek(k).text == "}"), 0) + 1 if braced else 2
+    part = "".join(p.peek(k).text for k in range(end)).translate(_UNBRACED)
+    if name == ("sym", "R") and part in _PARTS_OF_REALS:
+        p.index += end
+        return _PARTS_OF_REALS[part]
     return ("sym", f"\\mathbb{{{name[1]}}}") if name[0] == "sym" else name
 
 

@@ -176,10 +176,19 @@ def _integers(name: str, combine: Callable[..., int]) -> Callable[..., Poly]:
     def evaluate(n: Normalizer, *arguments: Poly) -> Poly:
         values = [integer(argument) for argument in arguments]
         if any(value is None for value in values):
-            return _opaque(name, *sorted(arguments, key=lambda p: sorted(map(str, p))))
+            return _unordered(name, arguments)
         return constant(combine(*values))
 
     return evaluate
+
+
+def _unordered(name: str, arguments: tuple[Poly, ...]) -> Poly:
+    """An opaque function whose arguments have no order."""
+
+    def terms(p: Poly) -> list[tuple[list[str], str]]:
+        return sorted((sorted(map(str, mono)), str(coefficient)) for mono, coefficient in p.items())
+
+    return _opaque(name, *sorted(arguments, key=terms))
 
 
 def _extreme(name: str, sign: int) -> Callable[..., Poly]:
@@ -190,7 +199,7 @@ def _extreme(name: str, sign: int) -> Callable[..., Poly]:
         for other in arguments[1:]:
             order = numeric.sign(add(other, best, -1))
             if order is None:
-                return _opaque(name, *arguments)
+                return _unordered(name, arguments)
             best = other if order == sign else best
         return best
 

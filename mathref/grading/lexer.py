@@ -12,6 +12,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from mathref.grading import layout
 from mathref.grading.syntax import ParseError
 from mathref.grading.vocabulary import (
     AMBIGUOUS,
@@ -61,7 +62,7 @@ _DROPPED = (
     r"|\\(?:left|right|[bB]igg?[lrm]?|middle)(?![A-Za-z])\.?|\\math(?:bin|rel|ord|punct)(?![A-Za-z])"
 )
 _ENVIRONMENT = re.compile(
-    r"\\(?:begin|end)\s*\{(?:align|aligned|equation|gather|gathered|math|displaymath)\*?\}"
+    r"\\(?:begin|end)\s*\{(?:align|aligned|equation|gather|gathered|split|eqnarray|math|displaymath)\*?\}"
 )
 _SPELLINGS = {
     **{
@@ -134,7 +135,7 @@ _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\
 
 def _respelled(match: re.Match[str]) -> str:
     """What replaces one match of _LOOKS: another spelling, or nothing."""
-    return _SPELLINGS.get(match.group(), "")
+    return _SPELLINGS.get(match.group(), r"\quad " if match.group().startswith(r"\hspace") else "")
 
 
 def without_bold(text: str) -> str:
@@ -174,13 +175,16 @@ def clean(text: str) -> str:
             if not any(run in GREEK_NAMES or run in FUNCTIONS for run in runs):
                 text = match.group(1) + r"\text{ " + match.group(2) + "}"
     if "\\" in text or "$" in text or "{,}" in text:
-        text = _LOOKS.sub(_respelled, text)
+        text = _LOOKS.sub(_respelled, text.replace("quad$", "quad $"))
         if "\\begin" in text:
-            text = _ROW_SPACE.sub(r"\1", _ENVIRONMENT.sub("", text))
+            text = _ENVIRONMENT.sub("", layout.systems(_ROW_SPACE.sub(r"\1", text)))
         if "!" in text:
             text = _THIN.sub("{,}", text)
     if "&" in text and "\\begin" not in text:
-        text = re.sub(r"&\s?=", "=", text)  # of an alignment
+        text = layout.aligned(text)
+    text = layout.plain(text)
+    if "\\" in text or "~" in text:
+        text = layout.parted(text)
     for sign, pattern, replacement in _RARE:
         if sign in text:
             text = pattern.sub(replacement, text)
@@ -231,12 +235,16 @@ _TOKEN = re.compile(
     | (?P<op><=|>=|!=|\*\*|[-+*/^_=<>|!,;:()\[\]{{}}%&'.])""",
     re.VERBOSE | re.DOTALL,
 )
+_VECTOR = r"\\(?:mathbf|boldsymbol|bm|vec|overrightarrow)\s*(?:\{\s*\\?[A-Za-z]+\s*\}|[A-Za-z])"
+_CROSS_PRODUCT = re.compile(rf"{_VECTOR}\s*\\times\s*{_VECTOR}")
 _UNGROUPED = re.compile(r"\d+(\.\d+)?")
 _DEPTH = dict.fromkeys(("(", "[", r"\{", r"\langle"), 1) | dict.fromkeys((")", "]", r"\}", r"\rangle"), -1)
 
 
 def tokenize(text: str) -> list[Token]:
     """Tokens of a cleaned text; ParseError at the first character that belongs to no token."""
+    if _CROSS_PRODUCT.search(text):
+        raise ParseError("a product of vectors, which no product of numbers may stand for")
     tokens: list[Token] = []
     position, depth, spaced, end = 0, 0, False, len(text)
     while position < end:
