@@ -332,6 +332,35 @@ EQUAL: dict[str, Pairs] = {
         ),
         (r"\begin{pmatrix}1&2\\ \\3&4\end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
     ],
+    "sums of points were text": [
+        *(("(1,2)+t(3,4)", "(1+3t,2+4t)"), (r"\langle 1,2\rangle+t\langle3,4\rangle", "(1+3t,2+4t)")),
+        (r"\mathbf{a}\cdot\mathbf{b}", r"\mathbf{b}\cdot\mathbf{a}"),
+    ],
+    "two measures side by side, and feet and inches by their marks": [
+        *((r"3\text{ hours } 20\text{ minutes}", "3 hours 20 minutes"), ("5 ft 3 in", "5 feet 3 inches")),
+        *((r"3\text{ hours and }20\text{ minutes}", "3 hours 20 minutes"), ("5'3\"", "5 feet, 3 inches")),
+        *((r"3\text{ inches}", "3''"), (r"3\text{ inches}", '3"'), (r"6\text{ feet}", "6'"), ('"5"', "5")),
+    ],
+    "answers in words were compared letter by letter": [
+        *((r"\text{no solution}", "no solutions"), ("no solution", r"\text{There is no solution}")),
+        *(
+            (r"\emptyset", r"\text{empty set}"),
+            (r"\emptyset", "the empty set"),
+            ("There are no real roots", "no real root"),
+        ),
+        *((r"\text{1st}", "first"), (r"\text{3rd}", "third"), ("the third", "3rd"), ("June 15", "June 15th")),
+        *((r"\text{all positive real numbers}", r"(0,\infty)"), (r"\mathbb{R}_{>0}", r"(0,\infty)")),
+        *(
+            (r"\text{all nonnegative real numbers}", r"[0,\infty)"),
+            (r"\text{all non-negative reals}", r"x\ge0"),
+        ),
+        (r"\text{all nonzero real numbers}", r"(-\infty,0)\cup(0,\infty)"),
+        *(
+            (r"\text{the set of all real numbers}", r"\mathbb{R}"),
+            (r"\text{all real values of }x", r"\mathbb{R}"),
+        ),
+        *((r"\text{all integers}", r"\mathbb{Z}"), (r"\text{every real number}", r"\mathbb{R}")),
+    ],
     "sets, names and labels of plain text were not read": [
         *(("{x | x ≠ 2}", r"(-\infty,2)\cup(2,\infty)"), ("{x : x ≠ 2}", r"x\ne2"), (r"ℝ \ {2}", r"x\ne2")),
         *(("ℝ∖{2}", r"x\ne2"), ("{x | 0 ≤ x ≤ 1}", "[0,1]"), ("x1=2, x2=3", "x_1=2,x_2=3")),

@@ -181,6 +181,36 @@ DIFFERENT = {
         *((r"x=1\quad y=2", "x=2,y=1"), (r"p=5,q=2\quad p=7,q=3", "p=5,q=2; p=7,q=2")),
         *((r"\begin{cases}x=1\\y=2\end{cases}", "x=2,y=1"), (r"\begin{cases}x=1\\y=2\end{cases}", "(2,1)")),
     ],
+    "products of vectors were products of numbers": [
+        *((r"\mathbf{a}\times\mathbf{b}", r"\mathbf{b}\times\mathbf{a}"), (r"\vec a\times\vec b", "ab")),
+        *((r"\mathbf{a}\times\mathbf{b}", r"\mathbf{a}\cdot\mathbf{b}"), ("(1,2)+t(3,4)", "(3,4)+t(1,2)")),
+        *(
+            ("(1,2)+3", "(4,5)"),
+            (r"\begin{pmatrix}1&2\\ \\3&4\end{pmatrix}", r"\begin{pmatrix}3&4\\1&2\end{pmatrix}"),
+        ),
+    ],
+    "an hour and its minutes are two quantities": [
+        *(("3 hours 20 minutes", "20 hours 3 minutes"), ("3 hours 20 minutes", "60"), ("5'3\"", "3'5\"")),
+        *(
+            ("2 of 3 apples", "2, 3"),
+            ("f'(2)", "f(2)"),
+            (r"30^\circ 15'", "450"),
+            ("10:05 a.m.", "10:5 a.m."),
+        ),
+    ],
+    "words for sets and ordinals say no more than they do": [
+        *(("no solution", "no real solution"), ("no solutions", "one solution"), ("a third", "third")),
+        *(
+            (r"\text{all positive real numbers}", r"[0,\infty)"),
+            (r"\text{all positive integers}", r"(0,\infty)"),
+        ),
+        *((r"\text{all integers}", r"\mathbb{R}"), (r"\text{all positive integers}", r"\text{all integers}")),
+        *(
+            (r"\mathbb{R}_{\ge 0}", r"\mathbb{R}_{>0}"),
+            (r"\mathbb{R}^2", r"\mathbb{R}"),
+            ("June 15", "June 16th"),
+        ),
+    ],
     "sets, names and labels of plain text": [
         *(
             ("{x : x > 2}", "x<2"),

@@ -9,11 +9,10 @@ answer is text and equals only its own spelling.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Hashable
 from fractions import Fraction
 
-from mathref.grading import functions, realsets
+from mathref.grading import functions, phrases, realsets
 from mathref.grading import poly as polys
 from mathref.grading.algebra import Normalizer
 from mathref.grading.forms import COORDINATES, Form, distinct, lowest_terms, scalar
@@ -182,7 +181,24 @@ def _sum(n: Normalizer, node: Node) -> Form:
     last = node[1][-1]
     if len(node[1]) == 2 and last[0] == "mul" and last[1][0] == num(-1) and last[1][1][0] == "set":
         return _setop(n, ("setop", "setminus", node[1][0], last[1][1]))
+    if any(part[0] == "tuple" or part[0] == "mul" and part[1][-1][0] == "tuple" for part in node[1]):
+        return Form("tuple", tuple(map(scalar, _vector(n, node))), "()")
     return _value(n, node)
+
+
+def _vector(n: Normalizer, node: Node) -> list[Poly]:
+    """The coordinates of a point, a multiple of one or a sum of those: (1,2) + t(3,4)."""
+    if node[0] == "add":
+        vectors = [_vector(n, part) for part in node[1]]
+        if len({len(vector) for vector in vectors}) > 1:
+            raise Undefined("sum of unlike vectors")
+        return [_total(cells) for cells in zip(*vectors, strict=True)]
+    if node[0] == "mul":
+        factor = n.of(("mul", node[1][:-1]))
+        return [n.mul(factor, cell) for cell in _vector(n, node[1][-1])]
+    if node[:3] != ("tuple", "(", ")"):
+        raise TooHard("a sum with something else than points")
+    return [n.of(cell) for cell in node[3]]
 
 
 def _cases(n: Normalizer, node: Node) -> Form:
@@ -469,18 +485,8 @@ def _symbol(n: Normalizer, node: Node) -> Form:
     return Form("reals", realsets.EVERYTHING) if node[1] == r"\mathbb{R}" else scalar(n.of(node))
 
 
-def _text(n: Normalizer, node: Node) -> Form:
-    """Words; a few of them name sets of reals."""
-    if node[1] in ("all real numbers", "all reals", "all real values"):
-        return Form("reals", realsets.EVERYTHING)
-    if match := re.fullmatch(r"all real (?:numbers|values) except (- )?(\d{1,9})", node[1]):
-        point = constant(int(match.group(2)) * (-1 if match.group(1) else 1))
-        return Form("reals", realsets.complement(n, ((point, True, point, True),)))
-    return Form("text", (node[1],))
-
-
 _BUILDERS = {
     **{"list": _list, "set": _set, "tuple": _tuple, "ratio": _ratio, "clock": _clock, "cases": _cases},
-    **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": _text, "sym": _symbol},
-    **{"choice": _choice, "quantity": _quantity, "mul": _product, "add": _sum},
+    **{"setop": _setop, "congruence": _congruence, "chain": _chain, "text": phrases.meaning},
+    **{"choice": _choice, "quantity": _quantity, "mul": _product, "add": _sum, "sym": _symbol},
 }

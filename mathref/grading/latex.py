@@ -133,7 +133,9 @@ class Parser:
         if self.peek().kind == "word" and self.peek().text in ("and", "or"):
             word = self.next().text
             return "," if comma and word == "and" else word
-        return _LOGIC[self.next().text] if self.at(*_LOGIC) else "," if comma else None
+        if self.at(*_LOGIC):
+            return _LOGIC[self.next().text]
+        return "," if comma or quantities.at_smaller_unit(self) else None
 
     def element(self) -> Node:
         """One member of a list: words, or a chain of relations."""
@@ -260,7 +262,7 @@ class Parser:
                 factors.append(("pow", self.signed_factor(), num(-1)))
             elif operator == "mod":
                 factors = [("mod", product(factors), self.signed_factor())]
-            elif self.starts_factor():
+            elif self.starts_factor() and not quantities.at_smaller_unit(self):
                 before = self.tokens[self.index - 1]
                 if token.kind == "num" and before.kind in _UNSIGNED and before.text != "i":
                     if before.kind == "word" or self.peek(1).text not in ("^", "**"):  # but 3 2^n, k 2^k

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from mathref.grading import numerals
 from mathref.grading.syntax import Node, ParseError, divide, num
 from mathref.grading.vocabulary import (
+    ABBREVIATIONS,
     FRACTION_WORDS,
+    MEASURES,
     MULTIPLIERS,
     NOT_UNITS,
     NUMBER_WORDS,
     OPPOSITES,
+    ORDINAL_ENDINGS,
     PRECISION,
     VALUE_WORDS,
 )
@@ -39,13 +42,17 @@ def words(p: Parser) -> Node:
         if p.at(")") and "(" not in found:
             break
         token = p.next()
-        if token.kind == "let" and not token.spaced and found:  # of a run that was read as a product
+        if found and found[-1].isdigit() and token.text in ORDINAL_ENDINGS:  # June 15th
+            continue
+        run = token.kind == p.tokens[p.index - 2].kind == "let"
+        if run and not token.spaced and found:  # of a run that was read as a product
             found[-1] += token.text
         else:
             found.append(token.text)
     if not found:
         raise ParseError("a conjunction alone")
-    if len(found) > 1 and found[0].lower() in ("a", "an", "the"):
+    part = found[0] == "a" and found[-1] in FRACTION_WORDS  # a third is not the third
+    if len(found) > 1 and found[0].lower() in ("a", "an", "the") and not part:
         found = found[1:]
     return ("text", " ".join(found).lower())
 
@@ -103,8 +110,16 @@ def units(p: Parser) -> None:
             p.argument()
         if _joins_units(p):
             p.index += 1 + (p.peek(1).kind == "let")
-    if p.index > start and p.starts_factor():
+    if p.index > start and p.starts_factor() and not at_smaller_unit(p):
         raise ParseError("an operand after words")
+
+
+def at_smaller_unit(p: Parser) -> bool:
+    """Whether another quantity follows a measured one: the 20 of 3 hours 20 minutes."""
+    measured = p.index > 0 and all(
+        word.kind == "word" and _stem(word.text) in _MEASURES for word in (p.tokens[p.index - 1], p.peek(1))
+    )
+    return measured and p.peek().kind == "num" and _stem(p.tokens[p.index - 1].text) != _stem(p.peek(1).text)
 
 
 def _is_unit(p: Parser, offset: int = 0) -> bool:
@@ -150,5 +165,9 @@ def told_apart(items: tuple[Node, ...], dropped: list[list[str]]) -> tuple[Node,
 
 
 def _stem(word: str) -> str:
-    """One spelling for singular and plural: inch and inches, mile and miles, foot and feet."""
-    return "foot" if word == "feet" else word.removesuffix("s").removesuffix("e")
+    """One spelling for singular, plural and abbreviation: inch, inches and in, foot, feet and ft."""
+    singular = word.removesuffix("s")
+    return ABBREVIATIONS.get(singular, singular).removesuffix("e")
+
+
+_MEASURES = frozenset(map(_stem, MEASURES))

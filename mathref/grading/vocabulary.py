@@ -202,6 +202,7 @@ _ORDINALS = {
     **{f"{word[:-1]}ieth": value for word, value in NUMBER_WORDS.items() if value >= 20},
     **{"hundredth": 100, "thousandth": 10**3, "millionth": 10**6},
 }
+ORDINALS = {"first": 1, "second": 2} | {word: n for word, n in _ORDINALS.items() if word != "quarter"}
 FRACTION_WORDS = {"half": 2, "halves": 2, **_ORDINALS, **{f"{word}s": n for word, n in _ORDINALS.items()}}
 
 # Words after a number that are no unit: they continue the sentence, or tell morning from evening.
@@ -253,6 +254,19 @@ UNIT_LETTERS = frozenset("mgshlLNJWVAKCFSE")
 
 # Of units and words those that are a product of letters unless they stand apart: 2mg, at^2, ax+by.
 AMBIGUOUS = frozenset("mg ms in st nd rd th at by an on yr wk qt pt pts".split())
+
+ORDINAL_ENDINGS = ("st", "nd", "rd", "th")
+
+# Units that are counted in others of their kind, 3 hours 20 minutes, and what is short for them.
+MEASURES = frozenset(
+    "hour minute second day week month year foot inch yard mile pound ounce gallon quart pint cup dollar cent"
+    " km m cm mm kg g meter gram".split()
+)
+ABBREVIATIONS = dict(
+    pair.split(":")
+    for pair in "feet:foot ft:foot in:inch yd:yard mi:mile hr:hour min:minute sec:second yr:year lb:pound"
+    " oz:ounce gal:gallon qt:quart".split()
+)
 
 # Short words that stand behind an operand without a blank, or behind \pi, and are no product either.
 CONJUNCTIONS = frozenset("and or if to for is of per no not".split())
