@@ -44,7 +44,7 @@ def words(p: Parser) -> Node:
         token = p.next()
         if found and found[-1].isdigit() and token.text in ORDINAL_ENDINGS:  # June 15th
             continue
-        run = token.kind == p.tokens[p.index - 2].kind == "let"
+        run = token.kind == "let" and p.tokens[p.index - 2].kind != "word"
         if run and not token.spaced and found:  # of a run that was read as a product
             found[-1] += token.text
         else:
