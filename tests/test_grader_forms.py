@@ -316,6 +316,7 @@ EQUAL: dict[str, Pairs] = {
             (r"\textbf{(A)}\quad 5", "(A) 5"),
             (r"2\ x", "2x"),
         ),
+        (r"2k\pi \quad (k\in\mathbb{Z})", r"2k\pi, k\in\mathbb{Z}"),
         *((r"x\quad=\quad5", "x=5"), (r"f(x)=x^2\quad\text{for }x>0", r"f(x)=x^2\text{ for }x>0")),
         *((r"\text{Area}=5\quad\text{Rim}=9", r"\text{Area}=5, \text{Rim}=9"), (r"x=2,\quad y=3", "(2,3)")),
     ],
@@ -339,6 +340,7 @@ EQUAL: dict[str, Pairs] = {
     "two measures side by side, and feet and inches by their marks": [
         *((r"3\text{ hours } 20\text{ minutes}", "3 hours 20 minutes"), ("5 ft 3 in", "5 feet 3 inches")),
         *((r"3\text{ hours and }20\text{ minutes}", "3 hours 20 minutes"), ("5'3\"", "5 feet, 3 inches")),
+        *(("5 ft. 3 in.", "5 feet 3 inches"), ("3 hr 20 min", "3 hours 20 minutes")),
         *((r"3\text{ inches}", "3''"), (r"3\text{ inches}", '3"'), (r"6\text{ feet}", "6'"), ('"5"', "5")),
     ],
     "answers in words were compared letter by letter": [
@@ -360,6 +362,12 @@ EQUAL: dict[str, Pairs] = {
             (r"\text{all real values of }x", r"\mathbb{R}"),
         ),
         *((r"\text{all integers}", r"\mathbb{Z}"), (r"\text{every real number}", r"\mathbb{R}")),
+        *(
+            (r"\text{all positive numbers}", r"(0,\infty)"),
+            (r"\text{all real numbers except zero}", r"x\ne0"),
+        ),
+        *((r"\text{all real numbers less than } -2", r"(-\infty,-2)"), ("no solution", r"\emptyset")),
+        ("DNE", r"\text{does not exist}"),
     ],
     "sets, names and labels of plain text were not read": [
         *(("{x | x ≠ 2}", r"(-\infty,2)\cup(2,\infty)"), ("{x : x ≠ 2}", r"x\ne2"), (r"ℝ \ {2}", r"x\ne2")),
@@ -370,7 +378,8 @@ EQUAL: dict[str, Pairs] = {
             ("C: 12", r"\textbf{(C)}\ 12"),
             (r"\text{C}, 12", "(C) 12"),
         ),
-        *(("C: 12", "12"), (r"\mathbf{(C)}\ 12", "C")),
+        *(("C: 12", "12"), (r"\mathbf{(C)}\ 12", "C"), ("(C): 12", "12"), (r"\textbf{(C)}: 12", "(C) 12")),
+        *(("x = 1 y = 2", "x=1,y=2"), (r"A = 2 \pi r = 10", r"A=2\pi r=10")),
     ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }

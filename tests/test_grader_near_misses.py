@@ -178,6 +178,7 @@ DIFFERENT = {
     "wide blanks and ends of rows multiplied": [
         *((r"x=2\quad x=3", "3"), (r"x=2\ x=3", "3"), (r"x = 2 \quad y = 3", "3"), (r"x=1\\y=2", "2")),
         *((r"\frac12\quad\frac13", r"\frac16"), (r"x=2\qquad 3", "6"), (r"5\quad x>0", "x>0")),
+        *(("x=2 x=3", "3"), ("x = 2 y = 3", "3"), (r"2k\pi\quad(k>0)", r"2k\pi\quad(k<0)")),
         *((r"x=1\quad y=2", "x=2,y=1"), (r"p=5,q=2\quad p=7,q=3", "p=5,q=2; p=7,q=2")),
         *((r"\begin{cases}x=1\\y=2\end{cases}", "x=2,y=1"), (r"\begin{cases}x=1\\y=2\end{cases}", "(2,1)")),
     ],
@@ -204,6 +205,7 @@ DIFFERENT = {
             (r"\text{all positive real numbers}", r"[0,\infty)"),
             (r"\text{all positive integers}", r"(0,\infty)"),
         ),
+        *(("no real solution", r"\emptyset"), (r"\text{all numbers greater than 2}", r"[2,\infty)")),
         *((r"\text{all integers}", r"\mathbb{R}"), (r"\text{all positive integers}", r"\text{all integers}")),
         *(
             (r"\mathbb{R}_{\ge 0}", r"\mathbb{R}_{>0}"),

@@ -69,6 +69,7 @@ _VALUE = re.compile(
     rf"|{_TEXT}\s*{_RELATION}|{_LETTER}.*?{_RELATION})",
     re.DOTALL,
 )
+_CONDITION = re.compile(rf"\(((?=[^()]*{_RELATION})[^()]*)\)")
 _WORD = re.compile(r"([A-Za-z]{2,})")
 _LAST_WORD = re.compile(r"(\\?)([A-Za-z]+)[ }]*$")
 _UNFINISHED = re.compile(r"(?:^|[^\w)\]}!'%.|])$")
@@ -90,7 +91,8 @@ def parted(text: str) -> str:
             continue
         following = text[start : mark.start() if mark else len(text)].strip()
         if _is_whole(answers[-1]) and _begins(following, answers[-1], blank):
-            answers.append(following)
+            condition = _CONDITION.fullmatch(following)
+            answers.append(condition[1] if condition else following)
         else:
             answers[-1], joined = f"{answers[-1]} {following}".strip(), joined + 1
         if joined > MAX_JOINED:
@@ -115,8 +117,9 @@ def _begins(text: str, before: str, blank: str) -> bool:
     """Whether an answer begins behind this blank: a value or statement, for a row also a mere letter."""
     if blank == "narrow":
         return bool(_ASSIGNMENT.match(before) and _ASSIGNMENT.match(text))
-    if text.startswith(("(", "[")):  # a second point; else a reason
-        return before.startswith(("(", "[")) and text.endswith((")", "]"))
+    if text.startswith(("(", "[")):  # a second point or a condition; else a reason
+        second = before.startswith(("(", "[")) and text.endswith((")", "]"))
+        return second or bool(_CONDITION.fullmatch(text))
     word = _WORD.match(text)
     if word and (len(word[1]) > 3 or word[1] in WORDS or word[1] in _OPEN_WORDS):
         return False
@@ -131,12 +134,14 @@ _BUILDER = re.compile(  # {x | x > 2} without backslashes, unless it is an argum
 _TAKEN_AWAY = re.compile(
     r"(\\mathbb\s*\{R\})\s*(?:\\(?:setminus|backslash)(?![A-Za-z])|\\ ?|-)\s*\{([^{}]*[^{}\\])\}"
 )
+_SPACED = re.compile(rf"(?<![^\s,;])({_LETTER}\s*=\s*-?[\d./]+)\s+(?={_LETTER}\s*=)")  # x = 2 y = 3
 _NUMBERED = re.compile(r"(^|[,;(]|\b(?:and|or)\b)(\s*[A-Za-z])(\d)(?=\s*=)")  # x1 = 2, x2 = 3
 
 _FEET = re.compile(r"""(?<![\w^{.`"])(\d+(?:\.\d+)?) ?("|''|')(?![A-Za-z(])""")
+_ABBREVIATED = re.compile(r"(?<=\d )(ft|in|yd|mi|hrs?|mins?|secs?|lbs?|oz)\.")  # 5 ft. 3 in.
 _LENGTHS = {"'": r"\text{ feet}", "''": r"\text{ inches}", '"': r"\text{ inches}"}
 _LABELLED = re.compile(  # \mathbf{(C)} 12, \text{C. } 12, \text{C}, 12 and C: 12, but neither A:B nor A, B
-    rf"(?:{_UPRIGHT}\s*\{{\s*(?:\(([A-E])\)|([A-E])[.:])\s*\}}|{_UPRIGHT}\s*\{{([A-E])\}}\s*[.:,]|([A-E]):\s)"
+    rf"(?:{_UPRIGHT}\s*\{{\s*(?:\(([A-E])\)|([A-E])[.:])\s*\}}[.:]?|{_UPRIGHT}\s*\{{([A-E])\}}\s*[.:,]|([A-E]):\s|\(([A-E])\):)"
     r"\s*(?=-?(?:[\d.]|\\(?!text|math))[^:]*$)"
 )
 
@@ -147,7 +152,11 @@ def plain(text: str) -> str:
         text = f"({label[label.lastindex]}) {text[label.end() :]}"
     if ("'" in text or '"' in text) and not text.startswith('"') and not re.search(r"\\circ|\\degree", text):
         text = _FEET.sub(lambda m: m[1] + _LENGTHS[m[2]], text)
+    if ". " in text:
+        text = _ABBREVIATED.sub(r"\1", text)
     if "{" in text:
         text = _BUILDER.sub(r"\1\\{\2\\}", text)
         text = _TAKEN_AWAY.sub(r"\1\\setminus\\{\2\\}", text)
-    return _NUMBERED.sub(r"\1\2_\3", text) if "=" in text else text
+    if "=" in text:
+        text = _NUMBERED.sub(r"\1\2_\3", _SPACED.sub(r"\1; ", text))
+    return text
