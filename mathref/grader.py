@@ -80,8 +80,8 @@ _END_OF_SENTENCE = re.compile(
     r"\.?(?<!\s)\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)(?<!\.\.)\.(?=\s|$|\*)"
     r"|(?:(?<=\b[ap]\.m\.)|(?<=\.\.\.))(?:\.|(?=\s+(?-i:[A-Z])|\s*$))"
     r"|(?:,|(?<=\S))\s+(?:\(?(?:because|since)\b|as\s+(?:desired|required|claimed|expected|needed|wanted)\b"
-    r"|(?:(?:and|but)\s+|(?<=,\s))not\s+(?=[-\d$\\(])|(?:rather\s+than|instead\s+of)\b)"
-    r"|,\s+(?:and|so)\s+we\b|(?<=[\d$)}*]),?\s+which\b|\n",
+    r"|(?:(?:and|but)\s+|(?<=,\s)|\()not\s+(?=[-\d$\\(]|(?-i:[A-E])\b)|(?:rather\s+than|instead\s+of)\b)"
+    r"|,\s+(?:(?:and|so)\s+we|as)\b|(?<=[\d$)}*]),?\s+which\b|\n",
     re.IGNORECASE,
 )
 _BOLD_OPENS = re.compile(r"(?:^|\s)\*\*\s*$")

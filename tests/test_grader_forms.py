@@ -465,6 +465,7 @@ EXTRACTED: dict[str, Pairs] = {
     ],
     "what the answer is not, and its praise, were a part of it": [
         *(("so the answer is $5$ and not $6$.", "5"), ("The answer is 5, not 6.", "5")),
+        *(("Answer: B, not C", "B"), ("The answer is 5 (not 6).", "5"), ("The answer is 5, as 2+3=5.", "5")),
         *(("The answer is 5 rather than 6.", "5"), ("The answer is 5, as desired.", "5")),
         *(("The answer is 5 which is prime.", "5"), ("The answer is **17** which is prime.", "17")),
         ("The answer is all numbers not equal to 2.", "all numbers not equal to 2"),
