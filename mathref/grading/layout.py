@@ -21,6 +21,8 @@ from mathref.grading.vocabulary import (
     WORDS,
 )
 
+MAX_JOINED = 200  # pieces of one answer, since each is looked at with all before it
+
 
 def _any(names: Iterable[str]) -> str:
     r"""A pattern for one of these commands."""
@@ -78,9 +80,6 @@ _OPERANDS = SYMBOL_COMMANDS | {"pi", "infty", "rangle", "degree", "circ"}
 _OPEN_WORDS = CONJUNCTIONS | NOT_UNITS
 
 
-MAX_JOINED = 200  # pieces of one text, since each is looked at with all before it
-
-
 def parted(text: str) -> str:
     """The text with a semicolon for every wide blank and end of a row that stands between two answers."""
     answers, blank, start, depth, joined = [""], "row", 0, 0, 0
@@ -136,12 +135,12 @@ _TAKEN_AWAY = re.compile(
 )
 _SPACED = re.compile(rf"(?<![^\s,;])({_LETTER}\s*=\s*-?[\d./]+)\s+(?={_LETTER}\s*=)")  # x = 2 y = 3
 _NUMBERED = re.compile(r"(^|[,;(]|\b(?:and|or)\b)(\s*[A-Za-z])(\d)(?=\s*=)")  # x1 = 2, x2 = 3
-
 _FEET = re.compile(r"""(?<![\w^{.`"])(\d+(?:\.\d+)?) ?("|''|')(?![A-Za-z(])""")
 _ABBREVIATED = re.compile(r"(?<=\d )(ft|in|yd|mi|hrs?|mins?|secs?|lbs?|oz)\.")  # 5 ft. 3 in.
 _LENGTHS = {"'": r"\text{ feet}", "''": r"\text{ inches}", '"': r"\text{ inches}"}
 _LABELLED = re.compile(  # \mathbf{(C)} 12, \text{C. } 12, \text{C}, 12 and C: 12, but neither A:B nor A, B
-    rf"(?:{_UPRIGHT}\s*\{{\s*(?:\(([A-E])\)|([A-E])[.:])\s*\}}[.:]?|{_UPRIGHT}\s*\{{([A-E])\}}\s*[.:,]|([A-E]):\s|\(([A-E])\):)"
+    rf"(?:{_UPRIGHT}\s*\{{\s*(?:\(([A-E])\)|([A-E])[.:])\s*\}}[.:]?|{_UPRIGHT}\s*\{{([A-E])\}}\s*[.:,]"
+    r"|([A-E]):\s|\(([A-E])\):)"
     r"\s*(?=-?(?:[\d.]|\\(?!text|math))[^:]*$)"
 )
 
