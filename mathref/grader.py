@@ -57,7 +57,8 @@ _FILLER = (
 )
 _SENTENCE = re.compile(
     r"\b(?:answers?|(?:correct|right)\s+(?:option|choice))"
-    rf"(?:(?:\s+(?:to|of|for)(?:\s+(?!(?:where|that|which)\b)(?:[\w()]+|\$[^$\n]{{1,99}}\$)){{1,8}}?|,\s*(?:{_FILLER}),)?"
+    r"(?:(?:\s+(?:to|of|for)(?:\s+(?!(?:where|that|which)\b)(?:[\w()]+|\$[^$\n]{1,99}\$)){1,8}?"
+    rf"|,\s*(?:{_FILLER}),)?"
     r"\s+(?:is|are|equals?|(?:would|will|must|should)\s+be)\b|\s*(?:\*\*\s*)?[:=])"
     r"(?!\s+(?:found|obtained|calculated|computed|determined|derived|reached|verified|correct)\b(?!\s+to\s+be\b))"
     rf"(?:[\s,]*\b(?:{_FILLER})\b,?)*(?:\s*:)?\s*(?:\*\*)?\s*",
