@@ -16,6 +16,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mathref.files import keep_apart
 from mathref.runs import VERSION, HelpFormatter, run_command, spelled
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.k < 1:
         raise ValueError(f"--k is {args.k}, expected at least 1")
+    images = {
+        "--plot": args.plot,
+        "--rerank-plot": args.rerank_plot,
+        "--calibration-plot": args.calibration_plot,
+    }
+    keep_apart({"FILE": args.files, "--validation": args.validation}, {"--json": args.json, **images})
     return args
 
 

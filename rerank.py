@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathref import processes
+from mathref.files import keep_apart
 from mathref.hub import name_of
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
 from mathref.runs import (
@@ -200,8 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     processes.start(args.device)
     folder = processes.on_first(check_inputs, args)
     out = default_out(args) if args.out == "auto" else Path(args.out)
-    if out.resolve() == Path(args.samples).resolve():
-        raise ValueError(f"--out {out}: is the samples file itself; name another file")
+    keep_apart({"--samples": [args.samples]}, {"--out": out})
     from tqdm import tqdm
 
     from mathref.samples import read_samples_noted

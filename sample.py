@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mathref import __version__, processes
-from mathref.files import digest_text
+from mathref.files import digest_text, keep_apart, writable
 from mathref.hub import name_of
 from mathref.runs import (
     VERSION,
@@ -315,6 +315,9 @@ def main(argv: list[str] | None = None) -> int:
     from mathref.problems import select_families
     from mathref.prompts import STOP, few_shot_prompt
 
+    if args.out != "auto":
+        keep_apart({"--data": [args.data], "--shots": [args.shots]}, {"--out": args.out})
+        writable(args.out)  # before a model is loaded
     decoding = {name: getattr(args, name) for name in (*DEFAULTS, "batch_rows")}
     config = SampleConfig(**decoding, stop=STOP)  # refuses an option out of range before anything is loaded
     families = select_families(args.families, args.exclude_families)

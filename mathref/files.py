@@ -20,7 +20,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,10 +46,44 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
 
 
+def writable(path: str | Path) -> Path:
+    """The file that `path` names, where a link leads; it may not be there yet.
+
+    Raises ValueError for a folder, and for a device or a pipe: a file renamed to its name would replace it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder, expected the name of a file")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is a device or a pipe, expected the name of a file; name another one")
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def keep_apart(read: Mapping[str, Sequence[str | Path]], written: Mapping[str, str | Path]) -> None:
+    """ValueError where a file to be written is one that is read, or two to be written are one.
+
+    Both are given by flag, or what else the user calls them; an empty name is no file.
+    """
+    taken = [(name, Path(path)) for name, paths in read.items() for path in paths]
+    for flag, path in written.items():
+        for name, other in taken if path else []:
+            if os.path.realpath(path) == os.path.realpath(other) or _is_one_file(Path(path), other):
+                raise ValueError(f"{flag} {path}: {name} is the same file; name another one")
+        taken += [(flag, Path(path))] if path else []
+
+
+def _is_one_file(a: Path, b: Path) -> bool:
+    """Whether two names are of one file that is there, whatever links and letters lead to it."""
+    return a.exists() and b.exists() and a.samefile(b)
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open `path` for writing bytes; the file appears whole when the block ends, not at all on an error."""
-    path = Path(path)
+    """Open `path` for writing bytes; the file appears whole when the block ends, not at all on an error.
+
+    Where `path` is a link, the file that it leads to is replaced, and the link stays.
+    """
+    path = writable(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder, to write {path.name} into")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -93,7 +127,10 @@ def locked(path: Path, what: str | Path) -> Iterator[None]:
     is made. Nothing is locked without fcntl, and on a file system that has no locks.
     """
     path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise NotADirectoryError(f"{path.parent}: is a file, or lies in one, expected a folder") from None
     if fcntl is None or path in _locks:
         yield
         return

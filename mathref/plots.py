@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mathref.files import atomic_write
 from mathref.metrics import mean_interval
@@ -34,6 +34,16 @@ def _figure(n_rows: int, n_columns: int, size: tuple[float, float]) -> tuple[Any
     return pyplot.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
 
 
+def _draw(figure: Any, file: IO[bytes], path: str | Path, kind: str) -> None:
+    try:
+        figure.savefig(file, dpi=160, format=kind)
+    except ValueError:  # matplotlib's words for an unknown ending
+        endings = ", ".join(sorted(figure.canvas.get_supported_filetypes()))
+        raise ValueError(
+            f"{path}: unknown image format, expected a name ending in one of {endings}"
+        ) from None
+
+
 def _save(figure: Any, path: str | Path) -> None:
     """Write the figure in the format of the name's ending, whole or not at all, and close it."""
     from matplotlib import pyplot
@@ -41,12 +51,7 @@ def _save(figure: Any, path: str | Path) -> None:
     kind = Path(path).suffix.removeprefix(".") or "png"  # as matplotlib takes a name without an ending
     try:
         with atomic_write(path) as file:
-            figure.savefig(file, dpi=160, format=kind)
-    except ValueError:  # matplotlib's words for an unknown ending
-        endings = ", ".join(sorted(figure.canvas.get_supported_filetypes()))
-        raise ValueError(
-            f"{path}: unknown image format, expected a name ending in one of {endings}"
-        ) from None
+            _draw(figure, file, path, kind)
     finally:
         pyplot.close(figure)
 

@@ -31,6 +31,7 @@ from mathref.files import (
     open_appending,
     read_jsonl,
     skipped_notes,
+    writable,
 )
 from mathref.formats import SampledProblem, Skipped, field, sampled_problem
 
@@ -95,7 +96,8 @@ def write_samples(path: str | Path, meta: dict[str, Any], problems: Iterable[Sam
 
 
 def lock_of(path: Path) -> contextlib.AbstractContextManager[None]:
-    """The lock of a samples file."""
+    """The lock of a samples file; ValueError for what cannot be one."""
+    writable(path)
     return locked(path.with_name(f".{path.name}.lock"), path)
 
 
@@ -114,8 +116,6 @@ class SamplesFile:
         self.meta: dict[str, Any] = json.loads(json.dumps(meta))  # as it reads back: tuples become lists
         self.done: set[str] = set()
         self._compress = self.path.suffix == ".gz"
-        if self.path.is_dir():
-            raise ValueError(f"{self.path}: is a folder, expected the name of a samples file")
         with contextlib.ExitStack() as opened:
             opened.enter_context(lock_of(self.path))
             self._open(overwrite)
@@ -124,7 +124,8 @@ class SamplesFile:
 
     def _open(self, overwrite: bool) -> None:
         """Begin the file with its meta line, or check it and find out what it holds."""
-        drop_temporaries(self.path.parent, self.path.name)
+        written = writable(self.path)
+        drop_temporaries(written.parent, written.name)
         if overwrite or not self.path.exists() or self._is_unused():
             with atomic_write(self.path) as file:
                 append_jsonl(file, [{"meta": self.meta}], compress=self._compress)

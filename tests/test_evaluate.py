@@ -352,6 +352,22 @@ def test_bad_files_get_one_line(
     assert captured.err.count("\n") == 1 and "bad.jsonl" in captured.err and complaint in captured.err
 
 
+@pytest.mark.parametrize("flag", ["--json", "--plot", "--rerank-plot", "--calibration-plot"])
+def test_no_file_that_is_read_is_written_over(
+    tmp_path: Path, scored: str, validation: str, flag: str, capsys: pytest.CaptureFixture
+) -> None:
+    """`evaluate.py s.jsonl --json s.jsonl` left the numbers in the place of the samples."""
+    before = Path(scored).read_bytes(), Path(validation).read_bytes()
+    image = str(tmp_path / "image.svg")
+    for written, name in ((scored, "FILE"), (validation, "--validation"), (image, "--json|--plot")):
+        other = ["--plot" if flag == "--json" else "--json", image]
+        assert run(scored, "--validation", validation, *other, flag, written) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and re.search(f"error: --.*: ({name}|{flag}) is the same file", error)
+    assert (Path(scored).read_bytes(), Path(validation).read_bytes()) == before
+    assert not Path(image).exists()
+
+
 def test_plot_mistakes_get_one_line(
     tmp_path: Path, sampled: str, greedy: str, capsys: pytest.CaptureFixture
 ) -> None:

@@ -20,6 +20,7 @@ from mathref.files import (
     append_jsonl,
     atomic_write,
     drop_partial_line,
+    keep_apart,
     locked,
     open_appending,
     read_json,
@@ -77,6 +78,42 @@ def test_atomic_write_survives_a_kill(tmp_path: Path) -> None:
     assert read_json(path) == {"step": 1}
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as an editor on Windows saves it
     assert read_json(path) == {"step": 1}
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    """A rename replaced a device, a pipe or a link: `--out /dev/null`, as root, destroyed it for all."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    (tmp_path / "link to pipe").symlink_to(pipe)
+    for path, what in (
+        (pipe, "device or a pipe"),
+        (tmp_path / "link to pipe", "device or a pipe"),
+        (tmp_path, "folder"),
+    ):
+        with pytest.raises(ValueError, match=f"{path}: is a {what}, expected the name of a file"):
+            write_json(path, {})
+    assert pipe.is_fifo() and (tmp_path / "link to pipe").is_symlink() and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    there, link = tmp_path / "elsewhere" / "a.json", tmp_path / "link.json"
+    link.symlink_to(there)
+    for value in (1, 2):  # a file that is not there yet, and one that is
+        write_json(link, value)
+        assert link.is_symlink() and read_json(there) == value
+    assert list(there.parent.iterdir()) == [there]
+
+
+def test_a_file_that_is_read_is_not_written(tmp_path: Path) -> None:
+    read, other = write(tmp_path / "a", "1"), tmp_path / "b"
+    (tmp_path / "link").symlink_to(read)
+    (tmp_path / "hard").hardlink_to(read)
+    keep_apart({"--data": [read, tmp_path / "c"]}, {"--out": other, "--json": "", "--plot": ""})
+    for name in ("a", "link", "hard"):
+        with pytest.raises(ValueError, match=f"^--out .*{name}: --data is the same file; name another one$"):
+            keep_apart({"--data": [read]}, {"--out": tmp_path / name})
+    with pytest.raises(ValueError, match=r"^--plot .*b: --json is the same file"):
+        keep_apart({}, {"--json": other, "--plot": f"{tmp_path}/./b"})
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -283,6 +320,19 @@ def test_a_lock_names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
         with locked(lock, "runs/a"), locked(lock, "runs/a"):  # and who has it may take it again
             assert lock.read_text() == str(os.getpid())
         assert not lock.exists()
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    """It was "[Errno 17] File exists", with whatever path."""
+    file = write(tmp_path / "file", "")
+    for folder in (file, file / "deeper"):
+        with (
+            pytest.raises(
+                NotADirectoryError, match=f"^{folder}: is a file, or lies in one, expected a folder"
+            ),
+            locked(folder / "lock", "x"),
+        ):
+            pass
 
 
 def test_a_line_without_an_end_is_said_to_be_one(tmp_path: Path) -> None:

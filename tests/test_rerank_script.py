@@ -274,7 +274,7 @@ def test_default_names_are_made_of_both() -> None:
         (["--tokens-per-batch", "0"], "--tokens-per-batch is 0"),
         (["--evaluator", "nowhere"], "--evaluator nowhere"),
         (["--samples", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
-        (["--samples", "{out}"], "is the samples file itself"),
+        (["--samples", "{out}"], "--samples is the same file; name another one"),
         (["--device", "cuda:99"], "--device cuda:99"),
     ],
 )

@@ -216,6 +216,7 @@ def test_default_names_tell_runs_apart() -> None:
         (["--few-shot", "99", "--shots", "{folder}/others.jsonl"], "only 12 solved problems"),
         (["--few-shot", "10", "--shots", "{folder}/others.jsonl"], "problem p0: its prompt has"),
         (["--device", "cuda:99"], "--device cuda:99"),
+        (["--out", "."], ".: is a folder, expected the name of a file"),
     ],
 )
 def test_mistakes_get_one_line_and_no_file(
@@ -226,6 +227,18 @@ def test_mistakes_get_one_line_and_no_file(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and complaint in error
     assert not out.exists()
+
+
+@pytest.mark.parametrize("flag", ["--data", "--shots"])
+def test_no_file_that_is_read_is_written_over(
+    folder: Path, tmp_path: Path, flag: str, capsys: pytest.CaptureFixture
+) -> None:
+    """`--data ok.jsonl --out ok.jsonl --overwrite` left the samples of a run in the place of its problems."""
+    read = tmp_path / "read.jsonl"
+    read.write_bytes(before := (folder / "others.jsonl").read_bytes())
+    assert run(folder, read, flag, str(read), "--few-shot", "1", "--overwrite") == 2
+    assert f"--out {read}: {flag} is the same file; name another one" in capsys.readouterr().err
+    assert read.read_bytes() == before
 
 
 def test_a_samples_file_is_no_problem_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +132,17 @@ def test_a_file_of_another_kind_is_not_touched(tmp_path: Path, content: bytes) -
 
 
 def test_samples_file_in_place_of_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a folder, expected the name of a samples file"):
+    with pytest.raises(ValueError, match="is a folder, expected the name of a file"):
         SamplesFile(tmp_path, META)
+
+
+def test_a_samples_file_is_no_pipe(tmp_path: Path) -> None:
+    """An empty file is begun anew, and a pipe or a device looks empty: it was replaced by a file."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="pipe: is a device or a pipe"):
+            SamplesFile(pipe, META, overwrite)
+    assert pipe.is_fifo()
 
 
 def test_samples_of_another_engine(tmp_path: Path) -> None:
