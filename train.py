@@ -366,12 +366,15 @@ def loop_config(args: argparse.Namespace) -> TrainConfig:
 def run_stage(args: argparse.Namespace, generator: Path, adapters: LoRAConfig | None) -> Progress:
     """Train one stage in its run folder."""
     from mathref import lora, trainer
+    from mathref.checkpoint import check_resumable
     from mathref.files import digest_text
     from mathref.processes import on_first
     from mathref.weights import model_digest, save_model
 
     on_first(refuse_existing, args.out, resume=args.resume)
     device, config = pick_device(args.device), loop_config(args)
+    if args.resume and (told := on_first(check_resumable, args.out, config.steps)):
+        print(told)
     stage = build(args, generator, config, device, lora.frozen_type(adapters, device, config.dtype))
     settings = settings_of(args, "out", "resume", "sequence", *OF_MACHINE)
     settings |= {"device": str(device), "dtype": str(config.dtype), "data_digest": stage.digest}

@@ -19,7 +19,7 @@ import torch
 from mathref import distributed
 from mathref.files import append_jsonl, atomic_write, drop_partial_line, first_of, read_jsonl
 from mathref.model import Transformer
-from mathref.weights import write_safetensors
+from mathref.weights import WEIGHTS, write_safetensors
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -37,6 +37,7 @@ class Progress:
     tokens: int = 0  # trained on so far, prompts included, padding not
     seconds: float = 0.0  # spent so far, over all resumed parts
     pending: dict[str, float] | None = None  # the line of metrics.jsonl of a step that is not validated yet
+    line: dict[str, float] | None = None  # and the last one before it, which is written after a checkpoint
 
     @classmethod
     def from_json(cls, text: Any) -> Progress:
@@ -46,16 +47,20 @@ class Progress:
             progress = cls(**values)
         except (TypeError, ValueError, RecursionError):  # no text, no JSON, no object, another field
             raise ValueError("missing or damaged") from None
-        if missing := [name for name in vars(cls()) if name not in values and name != "pending"]:
+        needed = vars(cls()).keys() - {"pending", "line"}
+        if missing := [name for name in vars(cls()) if name in needed and name not in values]:
             raise ValueError(f"missing {', '.join(missing)}")
         counts = (progress.step, progress.best_step, progress.tokens)
         if not (all(type(n) is int and n >= 0 for n in counts) and progress.step):
             raise ValueError("step, best_step and tokens are whole numbers, and step is above 0")
-        best, pending = progress.best, progress.pending
+        best = progress.best
         if best is not None and not (isinstance(best, list) and len(best) == 2 and _are_numbers(best)):
             raise ValueError("best is two numbers")
-        if pending is not None and not (isinstance(pending, dict) and _are_numbers(pending.values())):
-            raise ValueError("pending is a line of numbers")
+        for name in ("pending", "line"):
+            found = getattr(progress, name)
+            whole = isinstance(found, dict) and "step" in found and _are_numbers(found.values())
+            if found is not None and not whole:
+                raise ValueError(f"{name} is a line of numbers")
         if not _are_numbers([progress.seconds]):
             raise ValueError("seconds is a number")
         return progress
@@ -133,11 +138,56 @@ def _misfits(tensors: dict[str, torch.Tensor], trained: dict[str, torch.nn.Param
     yield from (f"unexpected {name}" for name in tensors if name not in expected)
 
 
-def keep_metrics_until(path: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl that a resumed run will write again."""
-    if not path.exists():
-        return
-    drop_partial_line(path)
-    lines = [record for _, record in read_jsonl(path)] if path.stat().st_size else []
-    with atomic_write(path) as file:
-        append_jsonl(file, [line for line in lines if line["step"] <= step])
+def read_metrics(path: Path, skipped: list[str] | None = None) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, none where there is no such file; `skipped` as in `files.read_jsonl`."""
+    if not path.exists() or not path.stat().st_size:
+        return []
+    lines = []
+    for number, line in read_jsonl(path, skipped):
+        if type(step := line.get("step")) is not int:
+            raise ValueError(
+                f"{path}:{number}: 'step' is {step!r}, expected a whole number; put a whole copy of the file "
+                "in its place, or start again with another --out"
+            )
+        lines.append(line)
+    return lines
+
+
+def keep_metrics_until(path: Path, progress: Progress) -> None:
+    """Drop the lines of metrics.jsonl that a resumed run will write again, and add the checkpoint's own where
+    a kill came between the two.
+    """
+    if path.exists():
+        drop_partial_line(path)
+    lines = [line for line in read_metrics(path) if line["step"] <= progress.step]
+    if progress.line and progress.line not in lines:
+        lines.append(progress.line)
+    if path.exists() or lines:
+        with atomic_write(path) as file:
+            append_jsonl(file, lines)
+
+
+def check_resumable(folder: Path, steps: int) -> str:
+    """A line for the user where a run folder has no checkpoint to go on from; "" for a run that has, or that
+    is new.
+
+    Raises FileNotFoundError for a finished run without one, which would be trained anew and written over, and
+    for a run whose best model is gone, which might end without any.
+    """
+    if not folder.is_dir():
+        return ""
+    lines = read_metrics(folder / METRICS, [])  # a kill may have cut off the last one
+    if not (folder / CHECKPOINT).exists():
+        reached = max((line["step"] for line in lines), default=0)
+        if reached >= steps:  # each line is written after the checkpoint that is due with it
+            raise FileNotFoundError(
+                f"{folder}: is finished, at step {reached} of {steps}, and its {CHECKPOINT} is gone, so "
+                "there is nothing to resume; to train anew, choose another --out"
+            )
+        return f"{folder}: no checkpoint, starts at step 0"
+    if any("val/loss" in line for line in lines) and not (folder / WEIGHTS).exists():
+        raise FileNotFoundError(
+            f"{folder}: {WEIGHTS}, the best model so far, is gone, and to resume does not bring it back; put "
+            "it there again, or choose another --out"
+        )
+    return ""

@@ -171,7 +171,7 @@ def train(
     optimizer, progress = make_optimizer(model, config), Progress()
     if resume and (folder / CHECKPOINT).exists():
         progress = load_checkpoint(folder / CHECKPOINT, model, optimizer, fingerprint)
-    processes.on_first(keep_metrics_until, folder / METRICS, progress.step)
+    processes.on_first(keep_metrics_until, folder / METRICS, progress)
     bar = tqdm(total=config.steps, initial=progress.step, unit="step", disable=None, dynamic_ncols=True)
     started, seconds_before = time.perf_counter(), progress.seconds
 
@@ -189,13 +189,13 @@ def train(
             line = line | _validate(model, validate, save_best, progress)
             if bar.disable:  # no terminal: a log gets one line a validation instead of the bar
                 tqdm.write(log_line(line, config.steps), file=sys.stderr)
+        logged = is_due(config.log_every) or "val/loss" in line
         with uninterrupted():
-            if is_due(config.log_every) or "val/loss" in line:
-                if processes.is_first():
-                    append_jsonl(metrics, [line])
-            progress.pending = None
+            progress.pending, progress.line = None, line if logged else None
             if is_due(config.save_every):
-                save()
+                save()  # before the line: a run whose last one is there is finished
+            if logged and processes.is_first():
+                append_jsonl(metrics, [line])
 
     with open_appending(folder / METRICS) as metrics, bar:
         try:

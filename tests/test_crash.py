@@ -195,7 +195,8 @@ def content(path):
         with safetensors.safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name).numpy().tobytes() for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata()
-        return tensors, metadata["fingerprint"], untimed(json.loads(metadata["progress"]))
+        progress = json.loads(metadata["progress"])
+        return tensors, metadata["fingerprint"], untimed(progress) | {"line": untimed(progress["line"])}
     return path.read_bytes()
 
 

@@ -164,6 +164,10 @@ def test_mtsf_from_end_to_end(tmp_path, capsys):
     assert started == [str(whole / "1-ssft"), str(whole / "2-scr")]  # weights pass from stage to stage
     assert run_command(train.main, [*line, "--resume"]) == 0  # nothing is left to do
     assert files(whole) == written and (whole / "model.safetensors").read_bytes() == last
+    # It was trained anew, without a word, and what was made of it no longer was.
+    (whole / "2-scr" / "checkpoint.safetensors").unlink()
+    assert "2-scr: is finished, at step 6 of 6" in refused(" ".join([*line, "--resume"]), capsys)
+    assert (whole / "model.safetensors").read_bytes() == last
 
 
 @pytest.mark.slow

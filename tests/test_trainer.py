@@ -25,7 +25,14 @@ from mathref.batches import (
     pack_batch,
     step_items,
 )
-from mathref.checkpoint import CHECKPOINT, METRICS, load_checkpoint
+from mathref.checkpoint import (
+    CHECKPOINT,
+    METRICS,
+    Progress,
+    check_resumable,
+    keep_metrics_until,
+    load_checkpoint,
+)
 from mathref.model import ModelConfig, Transformer
 from mathref.tokenizer import train_sentencepiece
 from mathref.trainer import (
@@ -39,6 +46,7 @@ from mathref.trainer import (
     optimise_step,
     train,
 )
+from mathref.weights import WEIGHTS
 
 CONFIG = ModelConfig(
     vocab_size=50, n_layer=2, n_head=4, n_kv_head=2, head_dim=8, n_embd=32, n_inner=48, max_seq_len=64
@@ -306,6 +314,42 @@ def test_resumed_run_equals_the_undisturbed_one_bit_for_bit(tmp_path):
     checkpoints = [safetensors.torch.load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "broken")]
     assert checkpoints[0].keys() == checkpoints[1].keys()
     assert all(torch.equal(t, checkpoints[1][k]) for k, t in checkpoints[0].items())
+
+
+def test_a_finished_run_is_not_begun_again(tmp_path):
+    """Once its checkpoint was deleted, which is allowed, --resume trained it anew, over its model."""
+    config = TrainConfig(steps=2, batch_size=4, log_every=1)
+    assert check_resumable(tmp_path / "new", 2) == ""
+    run(new_model(), examples(8), tmp_path, config)
+    (tmp_path / WEIGHTS).write_bytes(b"the best model")
+    assert check_resumable(tmp_path, 2) == ""
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors, the best model so far, is gone"):
+        check_resumable(tmp_path, 2)
+    (tmp_path / CHECKPOINT).unlink()
+    with pytest.raises(FileNotFoundError, match=r"is finished, at step 2 of 2, and its checkpoint"):
+        check_resumable(tmp_path, 2)
+    (tmp_path / METRICS).write_text('{"step": 1}\n{"step": 2, "val')  # a kill came before the checkpoint
+    assert check_resumable(tmp_path, 2) == f"{tmp_path}: no checkpoint, starts at step 0"
+
+
+def test_a_checkpoint_brings_the_line_that_a_kill_kept_from_metrics(tmp_path):
+    """The line comes after the checkpoint, so that one that is there says that its step is saved."""
+    config = TrainConfig(steps=4, batch_size=4, log_every=1, save_every=2)
+    run(new_model(), examples(8), tmp_path, config)
+    whole = (tmp_path / METRICS).read_text()
+    for cut in (whole[: whole.rindex('{"step"')], whole[:-5], ""):
+        (tmp_path / METRICS).write_text(cut)
+        run(new_model(), examples(8), tmp_path, config, resume=True)
+        assert (tmp_path / METRICS).read_text() == (whole if cut else whole[whole.rindex('{"step"') :])
+
+
+@pytest.mark.parametrize("line", ["{}", '{"step": "a"}', '{"step": 1.5}', "[1]"])
+def test_metrics_of_another_shape_are_one_line(tmp_path, line):
+    """They ended --resume in a KeyError or a TypeError."""
+    (tmp_path / METRICS).write_text(f'{{"step": 1}}\n{line}\n')
+    with pytest.raises(ValueError, match=rf"{METRICS}:2: ('step' is|expected a JSON object)"):
+        keep_metrics_until(tmp_path / METRICS, Progress(step=1))
 
 
 def test_with_zero_it_is_saved_and_validated_at_the_end_only(tmp_path, monkeypatch):
