@@ -22,11 +22,16 @@ from mathref.files import keep_apart
 from mathref.hub import name_of
 from mathref.rerank import DEFAULT_K, LIKELIHOOD, STRATEGIES
 from mathref.runs import (
+    EVALUATOR,
+    SAMPLES,
     VERSION,
     WEIGHT_DTYPES,
     HelpFormatter,
+    check_least,
+    last_stage,
     pick_device,
     pick_dtype,
+    require_default,
     resolve_model,
     run_command,
     spelled,
@@ -38,9 +43,6 @@ if TYPE_CHECKING:
     from mathref.formats import SampledProblem
     from mathref.scoring import Evaluator
 
-DEFAULT_EVALUATOR = "runs/scr"
-DEFAULT_SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
-
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -50,11 +52,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("what to score, and with which evaluator").add_argument
     add(
         "--evaluator",
-        default=DEFAULT_EVALUATOR,
+        default=EVALUATOR,
         metavar="DIR",
         help="a run folder of train.py --stage scr, owner/name of a model on the hub, or likelihood",
     )
-    add("--samples", default=DEFAULT_SAMPLES, metavar="FILE", help="samples of any model or engine")
+    add("--samples", default=SAMPLES, metavar="FILE", help="samples of any model or engine")
     add("--skip-bad-lines", action="store_true", help="leave bad lines of --samples out, and list them")
     add("--limit", type=int, metavar="N", default=0, help="only the first N problems, 0: all")
     add = parser.add_argument_group("selection").add_argument
@@ -77,9 +79,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if "all" in args.strategy:
         args.strategy = list(STRATEGIES)
-    for name, least in (("k", 1), ("limit", 0), ("tokens_per_batch", 1)):
-        if (value := getattr(args, name)) < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
+    check_least(args, k=1, limit=0, tokens_per_batch=1)
     return args
 
 
@@ -87,22 +87,24 @@ def check_inputs(args: argparse.Namespace) -> Path | None:
     """The evaluator's folder, None for the likelihood; a default that is not there yet gets a line that says
     how to make it.
     """
-    if args.evaluator == DEFAULT_EVALUATOR and not Path(DEFAULT_EVALUATOR).exists():
-        raise FileNotFoundError(
-            f"{DEFAULT_EVALUATOR} is not there yet: make it with `{spelled('train.py')} --stage scr`, or "
-            "name the folder of an evaluator with --evaluator"
-        )
-    if args.samples == DEFAULT_SAMPLES and not Path(DEFAULT_SAMPLES).exists():
-        raise FileNotFoundError(
-            f"{DEFAULT_SAMPLES} is not there yet: make it with `{spelled('sample.py')}`, or name a samples "
-            "file with --samples"
-        )
+    if args.evaluator == EVALUATOR:
+        make = spelled("train.py", "--stage", "scr")
+        require_default(EVALUATOR, make, "name the folder of an evaluator with --evaluator")
+    if args.samples == SAMPLES:
+        require_default(SAMPLES, spelled("sample.py"), "name a samples file with --samples")
     if args.evaluator == LIKELIHOOD:
         return None
     try:
-        return resolve_model(args.evaluator)
+        folder = resolve_model(args.evaluator)
     except FileNotFoundError as error:
         raise FileNotFoundError(str(error).replace("--model", "--evaluator", 1)) from None
+    if (stage := last_stage(folder)) in ("ssft", "contrastive"):
+        print(
+            f"note: {folder} was trained last as a generator (--stage {stage}); an evaluator comes out of "
+            f"`{spelled('train.py', '--stage', 'scr', '--model', folder)}`",
+            file=sys.stderr,
+        )
+    return folder
 
 
 def default_out(args: argparse.Namespace) -> Path:
@@ -192,7 +194,8 @@ def summarize(out: Path, args: argparse.Namespace) -> None:
     print(f"\n{tables.selection_table(found)}\n")
     if oracle := scored.values.get(f"Pass@{scored.n}"):
         print(f"Pass@{scored.n}: {report.percent(oracle)}; percent of problems, 95% interval in brackets")
-    print(f"next: {spelled('evaluate.py')} {out} --k-curve --rerank-plot figure1.png")
+    image = ("--rerank-plot", "figure1.png") if scored.is_scored else ("--plot", "curves.png")
+    print(f"next: {spelled('evaluate.py', out, '--k-curve', *image)}")
 
 
 def main(argv: list[str] | None = None) -> int:

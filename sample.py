@@ -28,12 +28,18 @@ from mathref import __version__, processes
 from mathref.files import digest_text, keep_apart, writable
 from mathref.hub import name_of
 from mathref.runs import (
+    GENERATOR,
     VERSION,
     WEIGHT_DTYPES,
     HelpFormatter,
+    check_least,
     comma_list,
+    flag_of,
+    last_stage,
     pick_device,
     pick_dtype,
+    refuse_ignored,
+    require_default,
     resolve_model,
     run_command,
     spelled,
@@ -44,8 +50,8 @@ if TYPE_CHECKING:
     from mathref.data import Problem
     from mathref.decoding import SampleConfig
 
-DEFAULT_MODEL = "runs/ssft"
 DEFAULTS = {"n": 64, "temperature": 0.9, "top_p": 0.95, "top_k": 0, "max_new_tokens": 256, "seed": 0}
+GREEDY = {"n": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0}
 LOCAL_FLAGS = ("batch_rows", "device", "dtype")
 SERVER_FLAGS = ("api_key_env", "samples_per_request", "concurrency", "timeout", "retries", "no_logprobs")
 
@@ -69,7 +75,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         "--model",
         metavar="DIR",
         help="tiny, small (shipped), a model folder, or owner/name; with --server: its name there "
-        f"(default: {DEFAULT_MODEL}; with --server: the only one there)",
+        f"(default: {GENERATOR}; with --server: the only one there)",
     )
     add("--data", default="builtin", metavar="FILE", help="builtin, or a file or folder of problems")
     add("--split", default="test", choices=["test", "validation", "train"], help="of the built-in problems")
@@ -124,20 +130,28 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
-    for name in LOCAL_FLAGS if args.server else SERVER_FLAGS:
-        if getattr(args, name) != parser.get_default(name):
-            flag, side = name.replace("_", "-"), "without" if args.server else "with"
-            raise ValueError(f"--{flag} means something {side} --server only; leave it out")
+    _check(args, parser)
     if args.greedy:
-        if args.n not in (1, DEFAULTS["n"]):
-            raise ValueError(
-                f"--greedy writes one solution a problem, not --n {args.n}; leave out one of them"
-            )
-        args.n, args.temperature, args.top_p, args.top_k = 1, 0.0, 1.0, 0
-    for name in ("few_shot", "limit"):
-        if (value := getattr(args, name)) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least 0")
+        args.n, args.temperature, args.top_p, args.top_k = GREEDY.values()
     return args
+
+
+def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Refuse what would be ignored, and values that mean nothing."""
+    if args.server == "":
+        raise ValueError("--server is empty, expected an address such as http://localhost:8000")
+    ignored = {"with --server": LOCAL_FLAGS} if args.server else {"without --server": SERVER_FLAGS}
+    ignored |= {} if args.few_shot else {"without --few-shot": ("shots", "style")}
+    ignored |= {"with --shots, it is of built-in examples": ("style",)} if args.shots != "builtin" else {}
+    ignored |= {"with --data, it is of the built-in problems": ("split",)} if args.data != "builtin" else {}
+    refuse_ignored(args, parser, ignored)
+    for name, value in GREEDY.items() if args.greedy else ():
+        if (given := getattr(args, name)) not in (value, DEFAULTS[name]):
+            raise ValueError(
+                f"--greedy writes one solution a problem, of the most probable tokens, not {flag_of(name)} "
+                f"{given}; leave out one of them"
+            )
+    check_least(args, few_shot=0, limit=0)
 
 
 def default_out(args: argparse.Namespace, model_name: str) -> Path:
@@ -216,10 +230,20 @@ def local_engine(
     processes.start(args.device)
     device = pick_device(args.device)
     folder = processes.on_first(resolve_model, args.model)
+    if last_stage(folder) == "scr":
+        print(
+            f"note: {folder} was trained last as an evaluator (--stage scr), which judges solutions and has "
+            "unlearnt to write them; rerank.py scores with it",
+            file=sys.stderr,
+        )
     dtype = pick_dtype(args.dtype, device)
     tokenizer, model_config = load_tokenizer(folder), load_config(folder)
     # Every prompt is checked before the first sample: an hour's run must not end at problem 400.
-    encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
+    try:
+        encoded = encode_prompts(tokenizer, prompts, [p.id for p in problems], model_config.max_seq_len)
+    except ValueError as error:
+        fewer = f"; or take fewer examples than --few-shot {args.few_shot}" if args.few_shot else ""
+        raise ValueError(f"{error}{fewer}") from None
     if tight := memory.check(memory.of_sampling(model_config, config, encoded, device, dtype), device):
         print(tight, file=sys.stderr)
     model = load_model(folder, device=device, dtype=dtype)
@@ -295,18 +319,20 @@ def report(path: Path, seconds: float, tokens: int, n_new: int) -> None:
         speed = f"{n_new} problems in {seconds:.0f} s" if n_new else "nothing to do"
     print(f"{path}: {len(samples):,} samples ({speed})")
     print(f"correct {right:.1f}%, cut off by the length limit {cut:.1f}%, without an answer {mute:.1f}%")
-    print(f"next: {spelled('evaluate.py')} {path}")
+    print(f"next: {spelled('evaluate.py', path)}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     args = parse_args(argv)
     if not args.server:
-        args.model = args.model or DEFAULT_MODEL
-        if args.model == DEFAULT_MODEL and not Path(DEFAULT_MODEL).exists():
-            raise FileNotFoundError(
-                f"{DEFAULT_MODEL} is not there yet: make it with `{spelled('train.py')} --stage ssft`, or "
-                f"sample a shipped base model with `{spelled('sample.py')} --model tiny --few-shot 4`"
+        args.model = args.model or GENERATOR
+        if args.model == GENERATOR:
+            base = spelled("sample.py", "--model", "tiny", "--few-shot", "4")
+            require_default(
+                GENERATOR,
+                spelled("train.py", "--stage", "ssft"),
+                f"sample a shipped base model with `{base}`",
             )
     from mathref.candidates import write_samples
     from mathref.data import load_problems

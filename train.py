@@ -24,8 +24,11 @@ from typing import TYPE_CHECKING, Any
 from mathref import processes
 from mathref.hub import is_id, pinned
 from mathref.runs import (
+    GENERATOR,
+    SAMPLES,
     VERSION,
     HelpFormatter,
+    check_least,
     comma_list,
     on_several_processes,
     open_run,
@@ -33,6 +36,8 @@ from mathref.runs import (
     pick_dtype,
     publish,
     refuse_existing,
+    refuse_ignored,
+    require_default,
     resolve_model,
     run_command,
     spelled,
@@ -94,7 +99,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add(
         "--model",
         help="tiny or small (shipped), a folder with a checkpoint, or owner/name[@revision] on the hub "
-        f"(default: tiny; runs/ssft for {', '.join(ON_CANDIDATES)})",
+        f"(default: tiny; {GENERATOR} for {', '.join(ON_CANDIDATES)})",
     )
     sequence = f"stages of mtsf in order, of {', '.join(STEPWISE)}"
     add("--sequence", **NAMES, default=["ssft", "scr", "ssft"], help=sequence)
@@ -103,21 +108,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--style", choices=["detailed", "brief", "both"], default="detailed", help="of built-in solutions")
     add("--families", **NAMES, help="built-in problems of these families only (an unknown name lists them)")
     add("--exclude-families", **NAMES, help="none of these, to evaluate on them: sample.py --families")
-    add(
-        "--skip-bad-lines", action="store_true", help="leave bad lines of data and samples out, and list them"
-    )
+    skip = "leave bad lines of data and samples out, and list them"
+    add("--skip-bad-lines", action="store_true", help=skip)
     add("--judged-share", type=float, default=0.0, help="pretrain: share of documents that judge solutions")
     add("--more-layers", type=int, default=0, help="pretrain: new layers on top of a checkpoint")
     add("--per-problem", type=int, help="solutions kept of one problem (default: 1 of PRM800K, 4 of samples)")
     add("--merge-steps", type=int, metavar="K", default=1, help="write K steps of a solution on one line")
     add("--drop-steps", type=float, metavar="RATE", default=0.0, help="leave out a share of the steps")
     add("--corrupt-steps", type=float, metavar="RATE", default=0.0, help="make a share of the steps wrong")
-    add(
-        "--n-validation",
-        type=int,
-        help="validation problems (default: 1000 built-in; of a file a twelfth, at most 1000; scr: of "
-        "the candidates' problems a twelfth, at most 200)",
-    )
+    kept = "1000 built-in; of a file a twelfth, at most 1000; scr: of the candidates' a twelfth, at most 200"
+    add("--n-validation", type=int, help=f"validation problems (default: {kept})")
     _add_evaluator_flags(parser)
     _add_lora_flags(parser)
     _add_loop_flags(parser)
@@ -126,7 +126,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     _check(args, parser)
     if args.model is None:
         first = args.sequence[0] if args.stage == "mtsf" else args.stage
-        args.model = "runs/ssft" if first in ON_CANDIDATES else "tiny"
+        args.model = GENERATOR if first in ON_CANDIDATES else "tiny"
     args.out = args.out or Path("runs") / args.stage
     return args
 
@@ -141,14 +141,16 @@ def _check(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     }
     ignored |= {"without --lora-rank": OF_LORA} if not args.lora_rank else {}
     ignored |= {"with --samples, which are there": OF_DRAWING} if args.samples else {}
-    for why, names in ignored.items():
-        for name in names:
-            if getattr(args, name) != parser.get_default(name):
-                raise ValueError(f"--{name.replace('_', '-')} would be ignored {why}: leave it out")
-    if args.n_validation is not None and args.n_validation < 1:
-        raise ValueError(
-            f"--n-validation is {args.n_validation}, expected at least 1, to choose a checkpoint"
-        )
+    if not stages.isdisjoint(("scr", "joint")):
+        ignored |= {"with --loss margin": ("xent_space", "balance")} if args.loss == "margin" else {}
+        apart = args.loss == "xent" and "contrastive" not in stages
+        ignored |= {"with --loss xent": ("margin",)} if apart else {}
+    ignored |= {"without builtin in --data": ("style",)} if "builtin" not in args.data else {}
+    refuse_ignored(args, parser, ignored)
+    check_least(args, n_validation=1, n_problems=1, n_candidates=1, batch_rows=1, per_problem=1)
+    check_least(args, more_layers=0, n_greedy=0, max_new_tokens=1)
+    if not 0 <= args.judged_share <= 1:
+        raise ValueError(f"--judged-share is {args.judged_share}, expected a share from 0 to 1")
     wrong = [f"has '{s}'" for s in args.sequence if s not in STEPWISE] or ["is empty"] * (not args.sequence)
     if args.stage == "mtsf" and wrong:
         raise ValueError(f"--sequence {wrong[0]}, expected stages of {', '.join(STEPWISE)}")
@@ -158,19 +160,11 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("scr, joint, contrastive: candidates and losses").add_argument
     add("--loss", choices=["margin", "xent"], default="xent", help="the evaluator's loss: Eq. 8 or Eq. 9")
     add("--margin", type=float, default=0.5, help="lambda of Eq. 8 and of the contrastive loss")
-    add(
-        "--xent-space",
-        choices=["two-way", "vocab"],
-        default="two-way",
-        help="Eq. 9: over the two words or all",
-    )
-    add(
-        "--samples",
-        type=Path,
-        metavar="FILE",
-        help="graded candidates of training problems; those of validation problems of --data and of families "
-        "left out are not used (default: the generator draws OUT-candidates.jsonl)",
-    )
+    words = "Eq. 9: over the two words or all"
+    add("--xent-space", choices=["two-way", "vocab"], default="two-way", help=words)
+    given = "graded candidates of training problems; those of validation problems of --data and of families "
+    given += "left out are not used (default: the generator draws OUT-candidates.jsonl)"
+    add("--samples", type=Path, metavar="FILE", help=given)
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
     add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
     add("--temperature", type=float, default=0.9, help="of these candidates")
@@ -216,12 +210,10 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
     add("--warmup-steps", type=int, help=_by_stage("warmup_steps", "steps of linear warm-up"))
     add("--weight-decay", type=float, default=0.1, help="AdamW's, on matrices")
     add("--max-grad-norm", type=float, default=1.0, help="gradients are scaled down to this norm")
-    add(
-        "--tokens-per-batch",
-        type=int,
-        help="tokens of a micro-batch: speed and memory, not mathematics (default: "
-        f"{CPU_TOKENS} on the CPU, {DEVICE_TOKENS} elsewhere)",
+    tokens = (
+        f"speed and memory, not mathematics (default: {CPU_TOKENS} on the CPU, {DEVICE_TOKENS} elsewhere)"
     )
+    add("--tokens-per-batch", type=int, help=f"tokens of a micro-batch: {tokens}")
     add("--activation-checkpointing", action="store_true", help="less memory for about a third more time")
     split = "under torchrun: the whole model on each process, or a slice of it (default: ddp)"
     add("--parallel", choices=["ddp", "fsdp"], help=split)
@@ -236,7 +228,10 @@ def _add_loop_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _steps(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected whole numbers, such as 200 or 9,8,7") from None
 
 
 def _by_stage(name: str, text: str) -> str:
@@ -457,13 +452,13 @@ def report(args: argparse.Namespace, progress: Progress) -> None:
     print(f"best checkpoint: step {progress.best_step} of {progress.step}, {shown}")
 
 
-def following(stage: str) -> str:
-    """The command that usually comes next; the run folder is its last word."""
+def following(stage: str, out: Path) -> str:
+    """The command that usually comes next."""
     if stage == "pretrain":
-        return f"{spelled('train.py')} --stage ssft --model"
+        return spelled("train.py", "--stage", "ssft", "--model", out)
     if stage == "scr":
-        return f"{spelled('rerank.py')} --samples samples/ssft-test-n64-t0.9.jsonl --evaluator"
-    return f"{spelled('sample.py')} --model"
+        return spelled("rerank.py", "--samples", SAMPLES, "--evaluator", out)
+    return spelled("sample.py", "--model", out)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -475,6 +470,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.parallel and not processes.are_launched():
         start = f"start N of them with {on_several_processes('train.py')} ..."
         raise ValueError(f"--parallel {args.parallel}: this is one process alone; {start}")
+    if args.model == GENERATOR:
+        make = spelled("train.py", "--stage", "ssft")
+        processes.on_first(require_default, GENERATOR, make, "name a generator's folder with --model")
     args.model = processes.on_first(pinned, args.model)
     planned, adapters = plan(args), lora_config(args)
     for own in planned:  # a later stage's mistake is told before the first one is trained
@@ -489,7 +487,7 @@ def main(argv: list[str] | None = None) -> int:
         run_in_turn(planned, adapters)
     spent = f"{time.perf_counter() - started:.0f} s{memory.peak(pick_device(args.device))}"
     print(f"wrote {args.out} (model, tokenizer, run.json, metrics.jsonl) in {spent}")
-    print(f"next: {following(planned[-1].stage)} {args.out}")
+    print(f"next: {following(planned[-1].stage, args.out)}")
     return 0
 
 

@@ -12,7 +12,7 @@ set -euo pipefail
 [ $# = 3 ] || { echo "usage: gsm8k.sh BASE FOLDER_WITH_GSM8K OUT" >&2; exit 2; }
 mkdir -p "$3"
 base=$1 data=$(realpath "$2") out=$(realpath "$3")
-[ ! -d "$base" ] || base=$(realpath "$base")  # else a shipped model, or owner/name on the hub
+[ ! -d "$base" ] || base=$(realpath "$base")  # else owner/name on the hub
 cd "$(dirname "$0")/.."
 train=$data/gsm8k_train.jsonl
 [ -f "$train" ] || train=$train.gz

@@ -64,20 +64,22 @@ def scored_arrays(problems: Sequence[SampledProblem]) -> tuple[list[np.ndarray],
     return scores, labels
 
 
-def auc(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> float:
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """P(score of a right candidate > score of a wrong one), a tie counting one half; NaN without both.
 
-    `weights` (n,) count candidates several times, as a bootstrap does. Example: right 0.9 and 0.4, wrong 0.4
+    Example: right 0.9 and 0.4, wrong 0.4
     and 0.1 -> (1 + 1 + 1/2 + 1) / 4 = 0.875.
     """
     order = np.argsort(scores, kind="stable")
-    weights = np.ones(len(scores)) if weights is None else weights
     starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)  # first of each run of equal scores
-    return _auc_of_sorted(labels[order], weights[order], starts)
+    return _auc_of_sorted(labels[order], np.ones(len(scores)), starts)
 
 
 def _auc_of_sorted(labels: np.ndarray, weights: np.ndarray, starts: np.ndarray) -> float:
-    """AUC of candidates in order of their scores; `starts`: where a run of equal scores begins."""
+    """AUC of candidates in order of their scores; `starts`: where a run of equal scores begins.
+
+    `weights` (n,) count candidates several times, as a bootstrap does.
+    """
     if not len(labels):
         return float("nan")
     right = np.add.reduceat(labels * weights, starts)  # per distinct score

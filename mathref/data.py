@@ -34,12 +34,6 @@ from mathref.ablations import Ablation, ablate
 from mathref.files import leaving_out, read_json, read_jsonl, skipped_notes
 from mathref.formats import PER_PROBLEM, Problem, Row, Skipped, normalized, read_rows, recognize
 
-# Samples files have their own modules; who reads problems from here may look for them here.
-from mathref.formats import Sample as Sample
-from mathref.formats import SampledProblem as SampledProblem
-from mathref.samples import read_samples as read_samples
-from mathref.samples import write_samples as write_samples
-
 Style = Literal["detailed", "brief", "both"]
 DIGESTS = Path(__file__).parent / "assets" / "math500.digests"
 MAX_VALIDATION, VALIDATION_SHARE = 1000, 12  # Table 1 has 1000 of 12000
@@ -286,17 +280,23 @@ def training_data(
     validation: list[Problem] = []
     from_files: list[Problem] = []
     apart: list[str] = []
-    taken = _Taken(per_problem)
+    taken, formats = _Taken(per_problem), set()
     for source in dict.fromkeys(sources):
         of_source = families if source == "builtin" or "builtin" not in sources else None
         loaded = load_problems(
             source, style=style, per_problem=per_problem, families=of_source, skip_bad_lines=skip_bad_lines
         )
+        formats.add(loaded.format)
         notes.append(f"{source}: {len(loaded.problems)} examples, format {loaded.format}")
         notes.extend(f"{source}: {note}" for note in loaded.notes)
         kept = _trainable(loaded.problems, source, notes)
         kept = taken.add(kept, source, loaded.format, notes)
         (train if source == "builtin" else from_files).extend(kept)
+    if per_problem is not None and formats.isdisjoint(PER_PROBLEM):
+        raise ValueError(
+            f"--per-problem would be ignored: {', '.join(sources)} is of no format that may have several "
+            f"solutions of a problem ({', '.join(PER_PROBLEM)}); leave it out"
+        )
     if "builtin" in sources:
         one_style = "detailed" if style == "both" else style
         validation = remove_held_out(_builtin("validation", one_style, families))[0][:n_validation]
@@ -353,9 +353,9 @@ def main(argv: list[str] | None = None) -> None:
 
         paths = fetch(args.name, Path(args.to), base_url=args.base_url)
         print(*[f"{path}: complete, sha256 verified" for path in paths], sep="\n")
-        train = " ".join(str(path) for path in paths if "test" not in path.name)
-        command = f"{spelled('train.py')} --stage ssft" if train else spelled("sample.py")
-        print(f"next: {command} --data {train or paths[0]}")
+        train = [path for path in paths if "test" not in path.name]
+        command = ("train.py", "--stage", "ssft") if train else ("sample.py",)
+        print(f"next: {spelled(*command, '--data', *(train or paths[:1]))}")
     elif args.command == "check":
         loaded = load_problems(args.file, skip_bad_lines=args.skip_bad_lines)
         held_out = len(remove_held_out(loaded.problems)[1])

@@ -40,7 +40,8 @@ class SampleConfig:
         ]
         for name, holds, allowed in bounds:
             if not holds:
-                raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
+                flag = name if name == "stop" else f"--{name.replace('_', '-')}"
+                raise ValueError(f"{flag} must be {allowed}, got {getattr(self, name)!r}")
 
     @property
     def n_distinct(self) -> int:

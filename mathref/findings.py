@@ -245,8 +245,8 @@ def costs(study: Study) -> Table | None:
     for name, record in study.jobs_done.items():
         if name.startswith("seed0/"):
             short = name.removeprefix("seed0/")
-            memory = "" if record["peak_mb"] is None else f"{record['peak_mb']:,}"
-            cpu = "" if record["cpu_s"] is None else f"{record['cpu_s']:.0f}"
+            memory = "" if record.get("peak_mb") is None else f"{record['peak_mb']:,}"
+            cpu = "" if record.get("cpu_s") is None else f"{record['cpu_s']:.0f}"
             last = ">" if record.get("resumed") else ""  # the log has the time of the last part only
             cells = [f"{last}{record['seconds']:.0f}", cpu and last + cpu, memory, _work(study, short)]
             rows.append([short, *cells])

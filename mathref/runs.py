@@ -16,10 +16,11 @@ import json
 import os
 import platform
 import select
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,9 @@ VERSION = f"mathref {__version__}"
 # What the commands need beyond a plain installation; the grader needs none of it.
 EXTRAS = ("torch", "sentencepiece", "safetensors", "numpy", "tqdm", "tokenizers", "matplotlib")
 SHIPPED = ("tiny", "small")  # base models that come with the repository
-
+# What the commands make, and the next ones read, unless told otherwise.
+GENERATOR, EVALUATOR = "runs/ssft", "runs/scr"
+SAMPLES = "samples/ssft-test-n64-t0.9.jsonl"
 
 # What a user can cause, and mend.
 MISTAKES = (
@@ -101,7 +104,8 @@ def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | N
     """The exit status of `main(argv)`, and the line about what went wrong, if something did."""
     try:
         status = main(argv) or 0
-        sys.stdout.flush()  # here, since a failure at the interpreter's end is a traceback
+        if sys.stdout:  # None where it was closed (`>&-`)
+            sys.stdout.flush()  # here, since a failure at the interpreter's end is a traceback
         return status, ""
     except MISTAKES as error:
         return 2, _one_line(error)
@@ -122,7 +126,7 @@ def _attempt(main: Callable[[list[str] | None], int | None], argv: list[str] | N
 
 def _reader_left() -> bool:
     """Whether the pipe behind standard output is the broken one; what is left to print is let go then."""
-    if not hasattr(select, "poll"):  # Windows
+    if not sys.stdout or not hasattr(select, "poll"):  # closed from the beginning; Windows
         return False
     poll = select.poll()
     poll.register(sys.stdout, 0)  # nothing is asked for: that the other end is closed is told anyway
@@ -162,10 +166,14 @@ def _how_to_install(error: ModuleNotFoundError) -> str:
     )
 
 
-def spelled(script: str) -> str:
-    """A command as its user types it: `python sample.py`, or `mathref-sample` where that was installed."""
+def spelled(script: str, *words: str | Path) -> str:
+    """A command as its user types it: `python sample.py`, or `mathref-sample` where that was installed; with
+    its arguments, quoted where a shell needs it.
+    """
     installed = SCRIPTS != ROOT or Path(sys.argv[0]).name.startswith("mathref-")
-    return f"mathref-{Path(script).stem}" if installed else f"python {script}"
+    return shlex.join(
+        [*([f"mathref-{Path(script).stem}"] if installed else ["python", script]), *map(str, words)]
+    )
 
 
 def on_several_processes(script: str) -> str:
@@ -180,6 +188,35 @@ def on_several_processes(script: str) -> str:
 def comma_list(text: str) -> list[str]:
     """The names of a flag like `--families linear,gcd`."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def flag_of(name: str) -> str:
+    """A field of the arguments as its user types it: --n-problems."""
+    return f"--{name.replace('_', '-')}"
+
+
+def check_least(args: argparse.Namespace, **least: float) -> None:
+    """ValueError for a flag below the least value that means something; None is no value."""
+    for name, bound in least.items():
+        value = getattr(args, name)
+        if value is not None and not value >= bound:  # so that NaN is none, either
+            raise ValueError(f"{flag_of(name)} is {value}, expected at least {bound}")
+
+
+def refuse_ignored(
+    args: argparse.Namespace, parser: argparse.ArgumentParser, ignored: Mapping[str, Sequence[str]]
+) -> None:
+    """ValueError for a flag that was given and changes nothing; `ignored` has flags by the reason for it."""
+    for why, names in ignored.items():
+        for name in names:
+            if getattr(args, name) != parser.get_default(name):
+                raise ValueError(f"{flag_of(name)} would be ignored {why}: leave it out")
+
+
+def require_default(path: str, made_by: str, otherwise: str) -> None:
+    """FileNotFoundError for what a command reads by default, and nothing has made yet."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} is not there yet: make it with `{made_by}`, or {otherwise}")
 
 
 def resolve_model(name: str) -> Path:
@@ -245,7 +282,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def refuse_existing(folder: Path, *, resume: bool) -> None:
-    """Raise FileExistsError for a folder that holds a run, unless it is to be resumed."""
+    """Raise FileExistsError for a folder that holds a run, unless it is to be resumed, and for a file."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder}: is a file, expected the name of a run folder; choose another --out")
     if (folder / RUN).exists() and not resume:
         raise FileExistsError(
             f"{folder} holds a run already; add --resume to continue it, or choose another --out"
@@ -282,13 +321,35 @@ def _enter_run(folder: Path, settings: dict[str, Any]) -> str:
     fingerprint = digest_text(json.dumps(settings, sort_keys=True))
     drop_temporaries(folder)
     if (folder / RUN).exists():
-        before = read_json(folder / RUN).get("settings", {})
+        before = _settings(folder / RUN)
         changed = [f"{k} was {before.get(k)!r}, is {v!r}" for k, v in settings.items() if before.get(k) != v]
         if changed:
             raise ValueError(f"{folder}: cannot resume with other settings: {'; '.join(changed)}")
         return fingerprint
     write_json(folder / RUN, {"settings": settings, "fingerprint": fingerprint, **provenance()})
     return fingerprint
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a run.json keeps of the arguments; ValueError for a file of another shape."""
+    content = read_json(path)
+    settings = content.get("settings") if isinstance(content, dict) else None
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{path}: expected an object with the run's 'settings'; put the file that train.py wrote in its "
+            "place, or choose another --out"
+        )
+    return settings
+
+
+def last_stage(folder: Path) -> Any:
+    """The stage of train.py that a model came out of last, None where its folder does not say."""
+    try:
+        settings = _settings(folder / RUN)
+    except (FileNotFoundError, ValueError):
+        return None
+    sequence = settings.get("sequence") if settings.get("stage") == "mtsf" else None
+    return sequence[-1] if sequence and isinstance(sequence, list) else settings.get("stage")
 
 
 def publish(last: Path, folder: Path) -> None:

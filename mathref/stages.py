@@ -49,6 +49,7 @@ from mathref.trainer import Objective, SolutionLikelihood, TrainConfig
 from mathref.weights import load_model, type_to_load
 
 VALIDATION_CACHE = 4e9  # bytes: less than the activations that have left the memory by then
+N_SCORED = 100  # validation problems whose candidates are scored at each validation of an evaluator
 CALIBRATION = "calibration.json"  # in an evaluator's run folder: the temperature of its scores
 
 
@@ -128,6 +129,11 @@ def ssft(
         raise ValueError(
             f"{', '.join(sources)}: no validation problem to choose the best checkpoint on; expected at "
             "least 2 problems, and --n-validation of at least 1"
+        )
+    if n_validation and len(data.validation) < n_validation:  # of files `training_data` has told it
+        raise ValueError(
+            f"--n-validation is {n_validation}, and {', '.join(sources)} has {len(data.validation)} "
+            "validation problems; expected at most as many"
         )
     notes = [origin, *data.notes]
     train, held_back = (encode_problems(tokenizer, part) for part in (data.train, data.validation))
@@ -221,14 +227,8 @@ def read_classes(
     kept, removed = remove_held_out(sampled)
     theirs = set(map(normalized, apart_from))
     found = [candidates.classes(p) for p in kept if normalized(p.problem) not in theirs]
-    n_all, n_used = (
-        sum(len(p.samples) for p in kept),
-        sum(len(c.correct) + len(c.incorrect) for c in found),
-    )
-    notes = [
-        f"{path}: {len(sampled)} problems, {n_all} candidates, {n_used} distinct ones with a complete answer",
-        *skipped_notes,
-    ]
+    n_all = sum(len(p.samples) for p in sampled)
+    notes = [f"{path}: {len(sampled)} problems, {n_all} candidates", *skipped_notes]
     if removed:
         notes.append(
             f"{path}: {len(removed)} problems removed by the contamination guard (held-out problems)"
@@ -237,8 +237,12 @@ def read_classes(
         notes.append(
             f"{path}: {n_theirs} problems left out: validation, or families left out, of the generator"
         )
+    n_used = sum(len(c.correct) + len(c.incorrect) for c in found)
     mixed = sum(bool(c.correct and c.incorrect) for c in found)
-    notes.append(f"{mixed} problems have correct and incorrect candidates")
+    notes.append(
+        f"{len(found)} problems are left, with {n_used} distinct candidates that have a complete answer; "
+        f"{mixed} of them have correct and incorrect ones"
+    )
     n = min(200, max(1, len(found) // 12)) if n_validation is None else n_validation
     if n < 0:
         raise ValueError(f"cannot keep {n} validation problems, expected 0 or more")
@@ -290,14 +294,13 @@ def scr(
     *,
     device: torch.device,
     n_validation: int | None = None,
-    n_scored: int = 100,
     apart_from: Collection[str] = (),
     skip_bad_lines: bool = False,
 ) -> Stage:
     """Fine-tune the checkpoint in `folder` as evaluator, on the graded candidates of a samples file.
 
     Candidates of the problems `apart_from` (data.TrainingData) are left out.
-    At each validation the candidates of `n_scored` validation problems are scored too: their AUC, the share
+    At each validation the candidates of N_SCORED validation problems are scored too: their AUC, the share
     of (correct, incorrect) pairs of one problem that are ordered rightly, and the share of problems whose
     best-scored candidate is right. AUC rewards telling easy problems from hard ones, too; re-ranking lives on
     the pairs. Raises ValueError as `read_classes` does, and for a tokenizer that cannot tell the two words
@@ -336,7 +339,7 @@ def scr(
 
     def validate(model: Transformer) -> dict[str, float]:
         values = {"val/loss": trainer.mean_loss(model, held_back, objective, config)}
-        odds, labels = score_classes(model, tokenizer, validation[:n_scored])
+        odds, labels = score_classes(model, tokenizer, validation[:N_SCORED])
         auc = calibration.auc(np.concatenate(odds), np.concatenate(labels))
         if np.isfinite(auc):  # not where all of them are right, or all wrong
             values["val/auc"] = auc

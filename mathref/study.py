@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ from typing import Any
 
 from mathref.files import append_jsonl, drop_partial_line, locked, open_appending, read_jsonl
 from mathref.rerank import LIKELIHOOD
-from mathref.runs import LOCK, SCRIPTS, VERSION, HelpFormatter, run_command, spelled
+from mathref.runs import LOCK, SCRIPTS, VERSION, HelpFormatter, check_least, run_command, spelled
 
 SIZES = ("tiny", "small")
 PARTS = ("headline", "styles", "order", "ablations", "transfer")
@@ -42,6 +41,10 @@ LOSSES = ("margin", "xent")
 HELD_OUT_FAMILIES = ("system", "gcd", "percent", "marbles", "radical")
 FLOAT32 = ("--dtype", "float32")
 LOG = "jobs.jsonl"
+NUMBER = int | float
+# The fields of a line of it that are read; None where the system does not tell.
+RECORD: dict[str, Any] = {"job": str, "command": str, "seconds": NUMBER}
+RECORD |= {"cpu_s": NUMBER | None, "peak_mb": NUMBER | None}
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,7 @@ QUICK = Scale(
     n_validation=12,
     n_problems=64,
     n_candidates=8,
-    train=(
-        "--n-greedy",
-        "4",
-        "--max-new-tokens",
-        "96",
-        "--eval-every",
-        "4",
-        "--batch-size",
-        "16",
-        "--n-validation",
-        "24",
-    ),
+    train=tuple("--n-greedy 4 --max-new-tokens 96 --eval-every 4 --batch-size 16 --n-validation 24".split()),
     ssft_steps=(8, 8),
     later_steps=4,
     scr_steps=4,
@@ -351,7 +343,17 @@ def finished(folder: Path) -> dict[str, dict[str, Any]]:
     if not log.exists() or not log.stat().st_size:
         return {}
     drop_partial_line(log)
-    return {record["job"]: record for _, record in read_jsonl(log)} if log.stat().st_size else {}
+    if not log.stat().st_size:
+        return {}
+    found = {}
+    for number, record in read_jsonl(log):
+        if wrong := [name for name, kind in RECORD.items() if not isinstance(record.get(name), kind)]:
+            raise ValueError(
+                f"{log}:{number}: {wrong[0]!r} is {record.get(wrong[0])!r}, as in no record of a job; remove "
+                "the line, and its job is looked at again"
+            )
+        found[record["job"]] = record
+    return found
 
 
 def run(listed: Sequence[Job], folder: Path, *, n_parallel: int) -> None:
@@ -438,7 +440,7 @@ def _record(job: Job, seconds: float, process: subprocess.Popen[str], resumed: b
 
 
 def _shown(job: Job) -> str:
-    return f"{spelled(job.command[0])} {shlex.join(job.command[1:])}"
+    return spelled(*job.command)
 
 
 # ---- The command -------------------------------------------------------------------------------------
@@ -462,9 +464,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add("--tables", action="store_true", help="only write the tables of what is there")
     add("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
-    for name, least in (("seeds", 1), ("jobs", 1), ("batch_rows", 8)):
-        if (value := getattr(args, name)) < least:
-            raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
+    check_least(args, seeds=1, jobs=1, batch_rows=8)
     args.parts = list(PARTS) if "all" in args.parts else args.parts
     return args
 

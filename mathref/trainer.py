@@ -66,13 +66,12 @@ class TrainConfig:
     seed: int = 0  # order of the examples
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "tokens_per_batch", "log_every", "eval_every", "save_every")
-        for name in counts:
-            least = 0 if name in ("eval_every", "save_every") else 1
-            if getattr(self, name) < least:
-                flag = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{flag} is {getattr(self, name)}, expected at least {least}")
-        if not self.lr > 0:
+        at_least_1 = ("steps", "batch_size", "tokens_per_batch", "log_every")
+        for name in (*at_least_1, "warmup_steps", "weight_decay", "eval_every", "save_every"):
+            least, value = int(name in at_least_1), getattr(self, name)
+            if not least <= value < math.inf:  # so that NaN is none, either
+                raise ValueError(f"--{name.replace('_', '-')} is {value}, expected at least {least}")
+        if not 0 < self.lr < math.inf:
             raise ValueError(f"--lr is {self.lr}, expected a positive number")
         if not self.max_grad_norm > 0:
             raise ValueError(f"--max-grad-norm is {self.max_grad_norm}, expected a positive number")

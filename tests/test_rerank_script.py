@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -124,6 +125,41 @@ def test_a_cut_file_is_completed_to_the_byte(folder: Path, tmp_path: Path) -> No
         part.write_bytes(kept)
         assert run(folder, part) == 0
         assert part.read_bytes() == whole.read_bytes()
+
+
+def test_the_next_command_works(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A blank in a path made two words of it, and after maj1, which scores nothing, nothing was to plot."""
+    (tmp_path / "my samples").mkdir()
+    out = tmp_path / "my samples" / "s.jsonl"
+    for rule, flag in (("maj1", "--plot curves.png"), ("rr.majk", "--rerank-plot figure1.png")):
+        assert run(folder, out, "--strategy", rule) == 0
+        following = capsys.readouterr().out.splitlines()[-1]
+        assert following == f"next: python evaluate.py '{out}' --k-curve {flag}"
+        words = shlex.split(following)[3:-1]
+        assert run_command(evaluate.main, [*words, str(tmp_path / f"{rule}.svg")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"stage": "ssft"}, True),
+        ({"stage": "mtsf", "sequence": ["ssft", "scr", "ssft"]}, True),
+        ({"stage": "mtsf", "sequence": ["ssft", "scr"]}, False),
+        ({"stage": "scr", "sequence": ["ssft", "scr", "ssft"]}, False),
+        ([], False),
+    ],
+)
+def test_a_generator_in_an_evaluators_place_is_told(
+    folder: Path, tmp_path: Path, settings: object, told: bool, capsys: pytest.CaptureFixture
+) -> None:
+    """Its scores are those of a model that was never asked to judge, and nothing said so."""
+    note = folder / "scr" / "run.json"
+    note.write_text(json.dumps({"settings": settings}))
+    try:
+        assert run(folder, tmp_path / "s.jsonl", "--limit", "1") == 0
+    finally:
+        note.unlink()
+    assert ("was trained last as a generator (--stage ssft)" in capsys.readouterr().err) is told
 
 
 def test_evaluate_reads_what_rerank_wrote(

@@ -103,6 +103,19 @@ sys.exit(run_command(main, sys.argv[1:]))
     assert not own or done.stderr == ("" if nobody else "-c: error: [Errno 32] the server hung up\n")
 
 
+def test_a_closed_standard_output_is_no_error(monkeypatch, capsys):
+    """Python has None in its place (`evaluate.py FILE >&-`): "'NoneType' object has no attribute 'flush'"."""
+
+    def main(argv):
+        print("unheard")
+        if argv:
+            raise BrokenPipeError(32, "the server hung up")
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run_command(main, []) == 0 and run_command(main, ["broken"]) == 1
+    assert capsys.readouterr().err.endswith("error: [Errno 32] the server hung up\n")
+
+
 def test_our_own_mistakes_keep_their_traceback():
     def main(argv):
         raise AssertionError("a bug")
@@ -128,6 +141,15 @@ def test_a_folder_that_holds_a_run_is_refused_and_resumed(tmp_path):
         open_run(folder, {"lr": 1.0, "seed": 1}, resume=True),
     ):
         pass
+
+
+@pytest.mark.parametrize("content", ["[]", '"a"', "null", "{}", '{"settings": []}', '{"settings": null}'])
+def test_a_run_json_of_another_shape_is_one_line(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    expected = r"run\.json: expected an object with the run's 'settings'.*choose another --out"
+    with pytest.raises(ValueError, match=expected), open_run(tmp_path, {}, resume=True):
+        pass
+    assert (tmp_path / "run.json").read_text() == content
 
 
 def test_a_folder_with_other_files_is_not_touched(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -187,6 +188,15 @@ def test_families_are_in_the_meta_line_where_they_are_used(folder: Path, tmp_pat
     assert "families" not in read_samples(tmp_path / "all.jsonl")[0]
 
 
+@pytest.mark.parametrize("flags", ["--temperature 0.7", "--top-p 0.5", "--top-k 9", "--n 2"])
+def test_greedy_leaves_nothing_to_choose(flags: str) -> None:
+    """All but --n were passed over, and the file was another one than its command said."""
+    with pytest.raises(ValueError, match=f"--greedy writes one solution .*, not {flags}"):
+        sample.parse_args(["--greedy", *flags.split()])
+    args = sample.parse_args("--greedy --n 1 --temperature 0 --top-p 1".split())
+    assert (args.n, args.temperature, args.top_p, args.top_k) == (1, 0, 1, 0)
+
+
 def test_default_names_tell_runs_apart() -> None:
     def name(*argv: str) -> str:
         return sample.default_out(sample.parse_args(list(argv)), "ssft").as_posix()
@@ -205,16 +215,28 @@ def test_default_names_tell_runs_apart() -> None:
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
-        (["--top-p", "2"], "top_p must be"),
-        (["--n", "0"], "n must be at least 1"),
+        (["--top-p", "2"], "--top-p must be"),
+        (["--n", "0"], "--n must be at least 1"),
         (["--limit", "-1"], "--limit is -1"),
-        (["--greedy", "--n", "5"], "--greedy"),
+        (["--greedy"], "--greedy writes one solution a problem, of the most probable tokens, not --n 6"),
+        (["--max-new-tokens", "0"], "--max-new-tokens must be at least 1, got 0"),
+        (["--server", ""], "--server is empty, expected an address"),
+        (["--split", "train"], "--split would be ignored with --data"),
+        (["--shots", "{folder}/others.jsonl"], "--shots would be ignored without --few-shot"),
+        (["--style", "brief"], "--style would be ignored without --few-shot"),
+        (
+            ["--few-shot", "1", "--shots", "{folder}/others.jsonl", "--style", "brief"],
+            "--style would be ignored with --shots",
+        ),
         (["--data", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--families", "gcd"], "problems.jsonl: --families and --exclude-families are for --data builtin"),
         (["--data", "builtin", "--families", "gdc"], "unknown family 'gdc', expected some of linear, system"),
         (["--model", "nowhere"], "nowhere"),
         (["--few-shot", "99", "--shots", "{folder}/others.jsonl"], "only 12 solved problems"),
-        (["--few-shot", "10", "--shots", "{folder}/others.jsonl"], "problem p0: its prompt has"),
+        (
+            ["--few-shot", "10", "--shots", "{folder}/others.jsonl"],
+            "problem p0: its prompt has .* or take fewer examples than --few-shot 10",
+        ),
         (["--device", "cuda:99"], "--device cuda:99"),
         (["--out", "."], ".: is a folder, expected the name of a file"),
     ],
@@ -225,7 +247,7 @@ def test_mistakes_get_one_line_and_no_file(
     out = tmp_path / "s.jsonl"
     assert run(folder, out, *(word.format(folder=folder) for word in more)) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and complaint in error
+    assert error.count("\n") == 1 and re.search(complaint, error)
     assert not out.exists()
 
 
@@ -239,6 +261,19 @@ def test_no_file_that_is_read_is_written_over(
     assert run(folder, read, flag, str(read), "--few-shot", "1", "--overwrite") == 2
     assert f"--out {read}: {flag} is the same file; name another one" in capsys.readouterr().err
     assert read.read_bytes() == before
+
+
+def test_an_evaluator_in_a_generators_place_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    note = folder / "model" / "run.json"
+    for stage in ("scr", "ssft"):
+        note.write_text(json.dumps({"settings": {"stage": stage}}))
+        try:
+            assert run(folder, tmp_path / "s.jsonl", "--limit", "1") == 0
+        finally:
+            note.unlink()
+        assert ("was trained last as an evaluator" in capsys.readouterr().err) is (stage == "scr")
 
 
 def test_a_samples_file_is_no_problem_file(

@@ -624,11 +624,11 @@ def test_bad_addresses_are_one_line(
     (["--samples-per-request", "0"], "--samples-per-request must be at least 1"),
     (["--timeout", "0"], "--timeout must be above 0"), (["--timeout", "nan"], "--timeout must be above 0"),
     (["--retries", "-1"], "--retries must be at least 0"),
-    (["--device", "cpu"], "--device means something without --server only"),
-    (["--batch-rows", "9"], "--batch-rows means something without --server only"),
+    (["--device", "cpu"], "--device would be ignored with --server: leave it out"),
+    (["--batch-rows", "9"], "--batch-rows would be ignored with --server"),
     (["--api-key-env", "NO_SUCH_NAME"], "--api-key-env NO_SUCH_NAME: there is no such environment variable"),
     (["--api-key-env", "BAD_KEY"], "the API key has characters that no key has"),
-    (["--top-p", "0"], "top_p must be above 0"),
+    (["--top-p", "0"], "--top-p must be above 0"),
 ])  # fmt: skip
 def test_mistakes_are_one_line_and_no_file(
     more: list[str], said: str, fake: FakeServer, data: Path, capsys: pytest.CaptureFixture,
@@ -643,7 +643,7 @@ def test_mistakes_are_one_line_and_no_file(
 
 def test_flags_of_a_server_need_one(capsys: pytest.CaptureFixture) -> None:
     assert run_command(sample.main, ["--model", "tiny", "--concurrency", "4"]) == 2
-    assert "--concurrency means something with --server only" in capsys.readouterr().err
+    assert "--concurrency would be ignored without --server" in capsys.readouterr().err
 
 
 # ---- keys and names ----------------------------------------------------------------------------------

@@ -152,9 +152,7 @@ def checkpoint(tmp_path_factory):
 
 def make_scr(checkpoint, path, problems, config=CONFIG, **options):
     write_samples(path, {"model": "test"}, problems)
-    places = {
-        name: options.pop(name) for name in ("n_validation", "n_scored", "apart_from") if name in options
-    }
+    places = {name: options.pop(name) for name in ("n_validation", "apart_from") if name in options}
     return stages.scr(checkpoint, path, config, EvaluatorConfig(**options), device=CPU, **places)
 
 
@@ -177,7 +175,8 @@ def test_scr_items_are_candidates_in_the_template_with_their_labels(checkpoint, 
     shown = {TOKENIZER.decode(item.ids): item.is_correct for item in stage.items}
     assert len(stage.items) == 8 * 4 == len(shown) and shown.items() <= labels.items()
     assert all(item.ids[0] == TOKENIZER.bos_id for item in stage.items)
-    assert "12 problems have correct and incorrect candidates" in stage.notes
+    said = "12 problems are left, with 48 distinct candidates that have a complete answer; 12 of them have"
+    assert any(note.startswith(said) for note in stage.notes)
     assert any("32 labelled candidates to train on, 16 to validate on (4 problems)" in n for n in stage.notes)
     # A wrong answer has a digit more: right ones are shorter by a hair.
     parity = next(note for note in stage.notes if note.startswith("format parity"))
@@ -250,6 +249,9 @@ def test_an_evaluator_learns_nothing_of_what_the_generator_is_validated_on(check
     spelled = [problem.upper().replace(" ", "  ") for problem in theirs]  # however they are set
     stage = make_scr(checkpoint, tmp_path / "s.jsonl", map(graded, problems), apart_from=spelled)
     assert "3 problems left out: validation" in str(stage.notes)
+    # Candidates were counted with these problems, distinct ones without: 12 seemed to have no answer.
+    assert "14 problems, 56 candidates'" in str(stage.notes)
+    assert "11 problems are left, with 44 distinct candidates" in str(stage.notes)
     texts = [TOKENIZER.decode(item.ids) for item in stage.items]
     assert len(texts) == 10 * 4 and not any(problem in text for problem in theirs for text in texts)
 

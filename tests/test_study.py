@@ -83,6 +83,21 @@ def test_a_log_cut_off_by_a_kill_repeats_one_job(tmp_path, commands):
     assert commands() == ["a", "b", "b"]
 
 
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("{}", "'job' is None"),
+        ('{"job": 1}', "'job' is 1"),
+        ('{"job": "a", "command": "x", "seconds": "1"}', "'seconds' is '1'"),
+        ("[1]", "expected a JSON object"),
+    ],
+)
+def test_a_log_of_another_shape_is_one_line(tmp_path, line, wrong):
+    (tmp_path / LOG).write_text(f'{{"job": "a", "command": "x", "seconds": 1}}\n{line}\n')
+    with pytest.raises(ValueError, match=f"{LOG}:2: {wrong}"):
+        study.finished(tmp_path)
+
+
 def test_told_to_stop_it_tells_its_commands(tmp_path, commands):
     """SIGTERM reaches the study alone; what it has started ends with it, and goes on next time."""
     folder = tmp_path / "study"

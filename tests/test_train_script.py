@@ -79,9 +79,21 @@ def test_both_losses_read_as_many_candidates_a_step():
         ("--steps 0", "--steps is 0, expected at least 1"),
         ("--log-every 0", "--log-every is 0, expected at least 1"),
         ("--sequence ssft,ssft --steps 2,0", "--steps is 0, expected at least 1"),  # not after stage 1
-        ("--model tiny --sequence scr --margin -1", "--margin is -1.0"),  # not after the candidates
+        (
+            "--model tiny --sequence scr --loss margin --margin -1",
+            "--margin is -1.0",
+        ),  # not after the candidates
         ("--save-every -1", "--save-every is -1, expected at least 0"),
         ("--eval-every -5", "--eval-every is -5, expected at least 0"),
+        ("--warmup-steps -3", "--warmup-steps is -3, expected at least 0"),
+        ("--weight-decay -3", "--weight-decay is -3.0, expected at least 0"),
+        ("--weight-decay nan", "--weight-decay is nan, expected at least 0"),
+        ("--lr inf", "--lr is inf, expected a positive number"),
+        ("--n-greedy -1", "--n-greedy is -1, expected at least 0"),
+        ("--max-new-tokens 0", "--max-new-tokens is 0, expected at least 1"),  # not at the first validation
+        ("--n-problems -1", "--n-problems is -1, expected at least 1"),  # "Sample larger than population"
+        ("--n-candidates 0", "--n-candidates is 0, expected at least 1"),
+        ("--batch-rows 0", "--batch-rows is 0, expected at least 1"),
     ],
 )
 def test_an_impossible_sequence_is_one_line(flags, said, tmp_path, capsys):
@@ -104,11 +116,56 @@ def test_an_impossible_sequence_is_one_line(flags, said, tmp_path, capsys):
         ("--stage mtsf --sequence ssft,ssft --loss margin", "--loss would be ignored by --stage mtsf"),
         ("--stage scr --samples s.jsonl --n-candidates 4", "--n-candidates would be ignored with --samples"),
         ("--stage ssft --n-validation 0", "--n-validation is 0, expected at least 1"),
+        (
+            "--stage ssft --n-validation 5000",
+            "--n-validation is 5000, and builtin has 1000 validation problems",
+        ),
+        ("--stage scr --loss margin --xent-space vocab", "--xent-space would be ignored with --loss margin"),
+        ("--stage scr --loss margin --balance none", "--balance would be ignored with --loss margin"),
+        ("--stage scr --margin 2", "--margin would be ignored with --loss xent"),
+        ("--stage mtsf --sequence ssft,joint --margin 2", "--margin would be ignored with --loss xent"),
+        ("--stage ssft --data m.jsonl --style brief", "--style would be ignored without builtin in --data"),
+        ("--stage ssft --per-problem 3", "--per-problem would be ignored"),
+        # A layer was taken away, and shares beyond all or below nothing trained.
+        ("--stage pretrain --more-layers -1", "--more-layers is -1, expected at least 0"),
+        ("--stage pretrain --judged-share 2", "--judged-share is 2.0, expected a share from 0 to 1"),
+        ("--stage pretrain --judged-share nan", "--judged-share is nan, expected a share from 0 to 1"),
     ],
 )
 def test_a_flag_of_other_stages_is_refused(flags, said, tmp_path, capsys):
     """They were ignored, and the run was another one than its command said."""
     assert said in refused(f"{flags} --out {tmp_path / 'out'}", capsys)
+
+
+def test_a_flag_that_one_stage_of_several_reads_is_taken():
+    planned("--stage contrastive --margin 2")
+    planned("--stage mtsf --sequence ssft,scr,contrastive --margin 2")
+    planned("--stage mtsf --loss margin --margin 2")
+    planned("--stage ssft --data builtin math.jsonl --style brief")
+
+
+def test_steps_that_are_no_numbers_are_told_what_is_expected(capsys):
+    """It was "invalid _steps value"."""
+    with pytest.raises(SystemExit):
+        train.parse_args("--stage mtsf --steps 2,".split())
+    assert "argument --steps: '2,', expected whole numbers" in capsys.readouterr().err
+
+
+def test_an_evaluator_without_its_generator_is_told_where_one_comes_from(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "make it with `python train.py --stage ssft`" in refused("--stage scr", capsys)
+
+
+def test_a_file_is_no_run_folder(tmp_path, capsys):
+    """It was "[Errno 17] File exists", for scr after all candidates were drawn."""
+    (tmp_path / "file").write_text("mine")
+    said = refused(f"--stage ssft --out {tmp_path / 'file'}", capsys)
+    assert f"{tmp_path / 'file'}: is a file, expected the name of a run folder" in said
+
+
+def test_the_next_command_can_be_pasted():
+    """A blank in the folder's name made two words of it."""
+    assert train.following("ssft", Path("my runs/a")) == "python sample.py --model 'my runs/a'"
 
 
 # --- Runs ---
