@@ -5,19 +5,21 @@ Choices [P]: every value carries a 95% interval over problems, and two systems, 
 are compared on the same problems by a bootstrap interval, a permutation test and exact McNemar, because the
 paper's tables leave open which differences are noise. K and n are chosen on --validation files; the best ones
 on the evaluated problems are shown beside them, marked optimistic. Files of any engine are read (shape:
-mathref/data.py); the verdicts stored in them count unless --regrade is given.
+mathref/samples.py); the verdicts stored in them count unless --regrade is given.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mathref.files import keep_apart
-from mathref.runs import VERSION, HelpFormatter, run_command, spelled
+from mathref.rerank import DEFAULT_K, TIES
+from mathref.runs import VERSION, HelpFormatter, check_least, run_command, spelled
 
 if TYPE_CHECKING:
     from mathref.report import Scored, System, Table
@@ -49,7 +51,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument_group("how to count").add_argument
     add("--regrade", action="store_true", help="extract and judge every answer anew")
     add("--skip-bad-lines", action="store_true", help="leave bad lines of the files out, and list them")
-    add("--k", type=int, metavar="K", default=8, help="K (and n) of RR.MajK, W.RR.MajK and Maj1.TopN")
+    add("--k", type=int, metavar="K", default=DEFAULT_K, help="K (and n) of RR.MajK, W.RR.MajK and Maj1.TopN")
     add(
         "--validation",
         nargs="+",
@@ -61,15 +63,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--ties",
         default="first",
-        choices=["first", "random", "expected"],
+        choices=TIES,
         help="which of the largest clusters wins: sampled first, drawn with --seed, or their average; "
         "selection rules always take the one sampled first",
     )
     add("--seed", type=int, default=0, help="of random ties and of the subsets behind maj@k")
     parser.add_argument("--version", action="version", version=VERSION)
     args = parser.parse_args(argv)
-    if args.k < 1:
-        raise ValueError(f"--k is {args.k}, expected at least 1")
+    check_least(args, k=1, seed=0)
+    files = [os.path.realpath(file) for file in args.files]
+    if twice := [given for place, given in enumerate(args.files) if files.index(files[place]) < place]:
+        raise ValueError(f"FILE {twice[0]}: is given twice; a file is one system")
     images = {
         "--plot": args.plot,
         "--rerank-plot": args.rerank_plot,
@@ -175,7 +179,7 @@ def compare_all(systems: list[System], markdown: bool) -> tuple[list[str], list[
 
 def match_validation(systems: list[System], args: argparse.Namespace) -> dict[str, Scored | None]:
     """The validation file of every scored file, None without one; one that is not used is refused."""
-    from mathref.tables import matching_validation, pair_key
+    from mathref.tables import matching_validation, other_decoding, pair_key
 
     given = read_scored(args.validation, args)
     if bare := [v.file for v in given if not v.is_scored]:
@@ -193,6 +197,14 @@ def match_validation(systems: list[System], args: argparse.Namespace) -> dict[st
             raise ValueError(
                 f"--validation {v.file}: {taken} is of the same generator and evaluator and was taken "
                 "already; name one of the two"
+            )
+    for s in systems:
+        v = found[s.sampled.file]
+        if v and (differing := other_decoding(s.sampled, v)):
+            print(
+                f"note: --validation {v.file}: its candidates were drawn otherwise than those of "
+                f"{s.sampled.file} ({differing}); what is best there need not be best here",
+                file=sys.stderr,
             )
     return found
 
@@ -238,8 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     wrote = "".join(f"; wrote {name}" for name in (args.json, *images) if name)
     print(f"{time.perf_counter() - start:.1f} s{wrote}")
     if sampled and not any(images):
-        flag = "--rerank-plot figure1.png" if scored else "--plot curves.png"
-        print(f"next: {spelled('evaluate.py')} {' '.join(args.files)} --k-curve {flag}")
+        image = ("--rerank-plot", "figure1.png") if scored else ("--plot", "curves.png")
+        print(f"next: {spelled('evaluate.py', *args.files, '--k-curve', *image)}")
     return 0
 
 

@@ -21,12 +21,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from statistics import NormalDist
-from typing import Literal, TypeAlias
 
 import numpy as np
 
-Ties: TypeAlias = Literal["first", "random", "expected"]
-TIES: tuple[Ties, ...] = ("first", "random", "expected")
+from mathref.rerank import TIES, Ties
+
 FEW = 30  # problems, below which resampling gives an interval that is too narrow
 ALL_SIGNS = 12  # differences, up to which a permutation test takes every sign pattern instead of drawing some
 

@@ -40,7 +40,6 @@ from mathref.selection import (
     strategy_values,
 )
 
-MAJ_K = 8  # the K of the paper's headline (Table 3)
 CLUSTER_COUNTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40, 60, 100)  # values of K in the cluster curve
 
 
@@ -67,7 +66,7 @@ class Scored:
 
     @property
     def tie_seeds(self) -> list[int]:
-        """Of the draw among equal clusters, problem by problem."""
+        """Of the draws among equal clusters and of subsets, problem by problem."""
         return [tie_seed(self.seed, p.id) for p in self.problems]
 
     @functools.cached_property
@@ -76,8 +75,8 @@ class Scored:
         curve: dict[int, dict[str, list[float]]] = {}
         for k in powers_of_two(self.n_least):
             curve[k] = {"pass": [], "maj": []}
-            for flags, clusters in zip(self.flags, self.clusters, strict=True):
-                maj = maj_at_k(flags, clusters, k, ties=self.ties, seed=self.seed) if flags else 0.0
+            for flags, clusters, seed in zip(self.flags, self.clusters, self.tie_seeds, strict=True):
+                maj = maj_at_k(flags, clusters, k, ties=self.ties, seed=seed) if flags else 0.0
                 curve[k]["pass"].append(pass_at_k(len(flags), sum(flags), k) if flags else 0.0)
                 curve[k]["maj"].append(maj)
         return curve
@@ -192,7 +191,7 @@ def score(
         majority = list(zip(flags, clusters, seeds, strict=True))
         values = {f"mean@{n}": [sum(f) / len(f) if f else 0.0 for f in flags]}
         if n > 1:
-            for m in (1, MAJ_K):
+            for m in (1, DEFAULT_K):
                 values[f"Maj{m}@{n}"] = [majk_at_n(f, c, m, ties=ties, seed=s) for f, c, s in majority]
             for m in powers_of_two(n_least)[1:]:
                 values[f"Pass@{m}"] = [pass_at_k(len(f), sum(f), m) if f else 0.0 for f in flags]
@@ -225,11 +224,15 @@ def _name(scored: Scored) -> str:
     return f"{name} by {evaluator}" if (evaluator := scored.meta.get("evaluator")) else name
 
 
+def _stem(scored: Scored) -> str:
+    return Path(scored.file).name.split(".jsonl")[0]
+
+
 def join(files: Sequence[Scored]) -> list[System]:
     """One system per samples file, with the greedy file of the same model and problems beside it, in order.
 
     A greedy file that no samples file takes stands for itself. Systems of one name get their file names
-    added.
+    added, and those of one file name their paths.
     """
     greedy = {key: f for f in files if f.greedy and (key := _join_key(f)) is not None}
     taken = {id(partner) for f in files if not f.greedy and (partner := greedy.get(_join_key(f)))}
@@ -238,7 +241,8 @@ def join(files: Sequence[Scored]) -> list[System]:
     systems = []
     for f, name in zip(rows, names, strict=True):
         if names.count(name) > 1:
-            name = f"{name} ({Path(f.file).name.split('.jsonl')[0]})"
+            alike = [_stem(other) for other, known in zip(rows, names, strict=True) if known == name]
+            name = f"{name} ({f.file if alike.count(_stem(f)) > 1 else _stem(f)})"
         partner = None if f.greedy else greedy.get(_join_key(f))
         values = {**(partner.values if partner else {}), **f.values}
         systems.append(System(name, None if f.greedy else f, f if f.greedy else partner, values))
@@ -289,7 +293,7 @@ def headline_metrics(system: System) -> list[str]:
     n = system.sampled.n if system.sampled else 1
     wanted = [
         "Pass@1",
-        *([f"mean@{n}", f"Maj1@{n}", f"Maj{MAJ_K}@{n}", f"Pass@{n}"] if system.sampled else []),
+        *([f"mean@{n}", f"Maj1@{n}", f"Maj{DEFAULT_K}@{n}", f"Pass@{n}"] if system.sampled else []),
     ]
     return [name for name in wanted if name in system.values]
 
@@ -304,7 +308,7 @@ def selection_metrics(system: System) -> list[str]:
 
 def main_table(systems: Sequence[System]) -> Table:
     """One row per system: Pass@1, mean@N, Maj1@N, Maj8@N, Pass@N, in percent with their intervals."""
-    kinds = ("Pass@1", "mean", "Maj1", f"Maj{MAJ_K}", "Pass")
+    kinds = ("Pass@1", "mean", "Maj1", f"Maj{DEFAULT_K}", "Pass")
     named = [{_kind(name): name for name in headline_metrics(system)} for system in systems]
     shown = [kind for kind in kinds if any(kind in names for names in named)]
     rows = []

@@ -26,8 +26,10 @@ from mathref import grader
 Cluster: TypeAlias = tuple[int, ...]  # sample indices in sampling order; the first one is the representative
 Equivalence: TypeAlias = Callable[[str, str], bool]
 Canonical: TypeAlias = Callable[[str], Hashable]
+Ties: TypeAlias = Literal["first", "random", "expected"]
 Strategy: TypeAlias = Literal["maj1", "rr.all", "rr.majk", "w.rr", "w.rr.majk", "maj1.topn"]
 
+TIES: tuple[Ties, ...] = get_args(Ties)  # which of the largest clusters wins a vote (metrics.py)
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 WEIGHTED: tuple[Strategy, ...] = ("w.rr", "w.rr.majk")  # those that add scores up
 TOP_CLUSTERS: tuple[Strategy, ...] = ("rr.majk", "w.rr.majk")  # K counts clusters

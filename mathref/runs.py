@@ -78,7 +78,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to a flag's help, unless the help says it itself or there is none."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        said = action.default is None or "(default" in (action.help or "")
+        said = action.default in (None, "", []) or "(default" in (action.help or "")
         if isinstance(action.default, list) and not said:  # as it would be typed
             return f"{action.help} (default: {(' ' if action.nargs else ',').join(action.default)})"
         return action.help if said else super()._get_help_string(action)

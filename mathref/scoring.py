@@ -113,6 +113,24 @@ def cost_file(out: Path) -> Path:
     return out.with_name(out.name + ".cost.json")
 
 
+def kept_seconds(out: Path) -> float | None:
+    """The evaluator's seconds that the cost file of a scored file keeps, None without one.
+
+    Raises ValueError for a cost file of another shape.
+    """
+    path = cost_file(out)
+    if not path.exists():
+        return None
+    content = read_json(path)
+    seconds = content.get("seconds") if isinstance(content, dict) else None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+        raise ValueError(
+            f"{path}: 'seconds' is {seconds!r}, expected a number of at least 0; remove the file, rerank.py "
+            "makes it anew"
+        )
+    return seconds
+
+
 def open_scored(
     out: Path, meta: dict[str, Any], problems: Sequence[SampledProblem], *, overwrite: bool = False
 ) -> dict[str, SampledProblem]:
@@ -162,7 +180,7 @@ class _Timed:
 
     def __init__(self, evaluator: Evaluator, out: Path, *, saves: bool) -> None:
         self._evaluator, self._path, self._saves = evaluator, cost_file(out), saves
-        self.before: float = read_json(self._path)["seconds"] if self._path.exists() else 0.0
+        self.before = kept_seconds(out) or 0.0
         self.now = self._saved = 0.0
 
     def __call__(self, problem: str, solutions: Sequence[str]) -> list[float]:
@@ -196,10 +214,9 @@ def record_cost(out: Path, seconds: float | None = None) -> None:
 
     `seconds` in the evaluator are by default those that it knows already.
     """
-    path = cost_file(out)
     if seconds is None:
-        seconds = read_json(path)["seconds"] if path.exists() else 0.0
-    write_json(path, {**count_scored(read_samples(out)[1]), "seconds": round(seconds, 3)})
+        seconds = kept_seconds(out) or 0.0
+    write_json(cost_file(out), {**count_scored(read_samples(out)[1]), "seconds": round(seconds, 3)})
 
 
 def score_file(

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 from mathref.adaptive import Stopped, replay
 from mathref.calibration import Quality, fitted_on, quality
-from mathref.files import read_json
 from mathref.metrics import Interval
 from mathref.report import (
     Comparison,
@@ -33,7 +32,7 @@ from mathref.report import (
     selection_metrics,
 )
 from mathref.rerank import STRATEGIES, WITH_K, Strategy
-from mathref.scoring import cost_file, count_scored
+from mathref.scoring import count_scored, kept_seconds
 from mathref.selection import (
     best_k,
     cost_curve,
@@ -45,6 +44,7 @@ from mathref.selection import (
 )
 from mathref.simulated import Simulated
 
+DECODING = ("n", "temperature", "top_p", "top_k", "max_new_tokens")  # what a choice of K and n hangs on
 Chosen = Literal["given", "validation", "optimistic"]
 
 
@@ -105,6 +105,15 @@ def pair_key(scored: Scored) -> Hashable:
         scored.meta.get(f"{kind}_digest") or scored.meta.get(kind) for kind in ("model", "evaluator")
     )
     return (str(generator), str(evaluator), *(str(scored.meta.get(name)) for name in names))
+
+
+def other_decoding(test: Scored, validation: Scored) -> str:
+    """How the candidates of a validation file were drawn otherwise than those of the test file; "": they were
+    not, as far as the files say. Neither K nor n that is best of 8 candidates need be that of 64.
+    """
+    drawn = [scored.meta | {"n": scored.n} for scored in (validation, test)]
+    names = [n for n in DECODING if all(n in meta for meta in drawn) and drawn[0][n] != drawn[1][n]]
+    return ", ".join(f"{name} is {drawn[0][name]!r}, not {drawn[1][name]!r}" for name in names)
 
 
 def matching_validation(test: Scored, validations: Sequence[Scored]) -> Scored | None:
@@ -213,8 +222,7 @@ def _fraction(interval: Interval) -> str:
 
 def cost(scored: Scored) -> dict[str, float | None]:
     """Candidates, scored ones, evaluator calls; seconds as rerank.py kept them (None: nothing is kept)."""
-    path = cost_file(Path(scored.file))
-    return {**count_scored(scored.problems), "seconds": read_json(path)["seconds"] if path.exists() else None}
+    return {**count_scored(scored.problems), "seconds": kept_seconds(Path(scored.file))}
 
 
 def cost_table(files: Sequence[Scored]) -> Table:

@@ -157,6 +157,28 @@ def test_each_problem_draws_among_its_own_equal_clusters(tmp_path: Path) -> None
     assert all(0.3 < share < 0.7 for share in shares) and len(set(shares)) > 1
 
 
+def test_the_curve_ends_in_the_table(tmp_path: Path) -> None:
+    """All problems of the curve drew with one seed, the table's each with its own: 1.0 stood beside 0.4."""
+    file = write(tmp_path / "s.jsonl", [problem_line(i, "AB") for i in range(40)])
+    (system,) = numbers(tmp_path, file, "--ties", "random", "--k-curve")["systems"]
+    assert system["k_curve"]["2"]["maj"] == system["metrics"]["Maj1@2"]
+    assert 0.2 < system["metrics"]["Maj1@2"]["value"] < 0.8
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Both rows of A/cand.jsonl and B/cand.jsonl were named "x (cand)"; a file given twice is a mistake."""
+    files = []
+    for folder in ("A", "B", "C"):
+        (tmp_path / folder).mkdir()
+        name = "other.jsonl" if folder == "C" else "cand.jsonl"
+        files.append(write(tmp_path / folder / name, [problem_line(1, "AB")], {"model": "x"}))
+    names = [system["system"] for system in numbers(tmp_path, *files)["systems"]]
+    assert names == [f"x ({files[0]})", f"x ({files[1]})", "x (other)"]
+    capsys.readouterr()
+    assert run(files[0], files[1], f"{tmp_path}/A/../A/cand.jsonl") == 2
+    assert f"FILE {tmp_path}/A/../A/cand.jsonl: is given twice" in capsys.readouterr().err
+
+
 def test_stored_verdicts_count_unless_regraded(tmp_path: Path) -> None:
     """A foreign engine's wrong verdict stands as it is; --regrade reads the text again."""
     line = problem_line(1, "AAA")
@@ -245,7 +267,7 @@ def test_a_scored_file_by_hand(
 def test_k_of_the_rules(tmp_path: Path, scored: str) -> None:
     metrics = numbers(tmp_path, scored, "--k", "1")["systems"][0]["metrics"]
     assert metrics["RR.Maj1"]["value"] == pytest.approx(1 / 3) and "RR.Maj8" not in metrics
-    assert run(scored, "--k", "0") == 2
+    assert run(scored, "--k", "0") == 2 and run(scored, "--seed", "-1", "--k-curve") == 2
 
 
 def test_pictures_of_scored_files(tmp_path: Path, scored: str, validation: str, sampled: str) -> None:
@@ -300,6 +322,25 @@ def test_validation_must_fit(
         assert run(scored, "--validation", file) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and complaint in error
+
+
+def test_validation_candidates_drawn_otherwise_are_told(
+    tmp_path: Path, scored: str, capsys: pytest.CaptureFixture
+) -> None:
+    """K chosen on 3 samples at another temperature was shown as if it were that of 4."""
+    lines = [scored_line(n, "AAB", [0.3, 0.2, 0.6]) for n in (11, 12)]
+    test = write(tmp_path / "t.jsonl", [scored_line(1, "AABC", [0.3, 0.2, 0.6, 0.1])],
+                 {**EVALUATOR, "temperature": 0.9, "n": 4})  # fmt: skip
+    for meta, said in (
+        ({"temperature": 0.6, "n": 3}, "(n is 3, not 4, temperature is 0.6, not 0.9)"),
+        ({"top_p": 1.0}, "(n is 3, not 4)"),  # what a file does not say is not held against it
+    ):
+        file = write(tmp_path / "v.jsonl", lines, EVALUATOR | meta)
+        assert run(test, "--validation", file) == 0
+        note = f"note: --validation {file}: its candidates were drawn otherwise than those of {test} {said}"
+        assert note in capsys.readouterr().err
+    same = write(tmp_path / "v.jsonl", [scored_line(11, "AABC", [0.3, 0.2, 0.6, 0.1])], EVALUATOR)
+    assert run(test, "--validation", same) == 0 and "note:" not in capsys.readouterr().err
 
 
 def test_a_second_validation_file_is_told_of_the_first(

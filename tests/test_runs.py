@@ -196,5 +196,8 @@ def test_help_shows_a_list_as_it_would_be_typed():
     parser = argparse.ArgumentParser(formatter_class=HelpFormatter)
     parser.add_argument("--sequence", type=comma_list, default=["a", "b"], help="stages")
     parser.add_argument("--data", nargs="+", default=["a", "b"], help="files")
+    parser.add_argument("--plot", default="", help="image")
+    parser.add_argument("--more", nargs="*", default=[], help="others")
     shown = " ".join(parser.format_help().split())
     assert "stages (default: a,b)" in shown and "files (default: a b)" in shown
+    assert "(default: )" not in shown  # of a flag that is empty unless it is given

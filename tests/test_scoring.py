@@ -18,6 +18,7 @@ from mathref.rerank import LIKELIHOOD, STRATEGIES
 from mathref.samples import SamplesFile, read_samples
 from mathref.scoring import (
     cost_file,
+    kept_seconds,
     likelihood,
     open_scored,
     samples_digest,
@@ -249,3 +250,14 @@ def test_the_digest_is_of_the_solutions():
     mended = SampledProblem("p", "P", "2", (Sample("It is 1.", "1", False),))
     other = SampledProblem("p", "P", "1", (Sample("So it is 1.", "1", True),))
     assert samples_digest([one]) == samples_digest([mended]) != samples_digest([other])
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"seconds": null}', '{"seconds": "x"}'])
+def test_a_cost_file_of_another_shape_is_named(tmp_path: Path, content: str) -> None:
+    """It ended evaluate.py and rerank.py in a KeyError or a TypeError."""
+    open_scored(tmp_path / "s.jsonl", META, PROBLEMS)
+    cost_file(tmp_path / "s.jsonl").write_text(content)
+    with pytest.raises(ValueError, match=r"s\.jsonl\.cost\.json: 'seconds' is .*; remove the file"):
+        kept_seconds(tmp_path / "s.jsonl")
+    with pytest.raises(ValueError, match=r"s\.jsonl\.cost\.json: 'seconds' is .*; remove the file"):
+        list(score_file(tmp_path / "s.jsonl", META, PROBLEMS, {p.id: () for p in PROBLEMS}, lambda *_: []))
