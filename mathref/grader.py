@@ -351,24 +351,22 @@ def _grade_file(path: str) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line: two answers, or a file of pairs. Exit status 0 equivalent, 1 not, 2 a user's
-    mistake.
+    """The command line: two answers, or a file of pairs. Exit status 0 equivalent, 1 not; the errors that a
+    user can cause are told by `runs.run_command`, with 2.
     """
     parser = argparse.ArgumentParser(prog="python -m mathref.grader", description="Are two answers the same?")
     parser.add_argument("answers", nargs="*", metavar="ANSWER", help="two answers to compare")
     parser.add_argument("--file", help='JSON Lines of {"gold": ..., "pred": ...} to grade instead')
     options = parser.parse_args(arguments)
-    try:
-        if options.file:
-            return _grade_file(options.file)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if len(options.answers) != 2:
-        parser.error("expected two answers, or --file pairs.jsonl")
+    if len(options.answers) != (0 if options.file else 2):
+        parser.error("expected two answers, or --file pairs.jsonl and none")
+    if options.file:
+        return _grade_file(options.file)
     print(explain(*options.answers))
     return 0 if is_equivalent(*options.answers) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from mathref.runs import run_command  # here: who imports the grader needs nothing of it
+
+    sys.exit(run_command(main))

@@ -5,6 +5,7 @@ line.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 from mathref import grader
 from mathref.grader import canonical, compare, extract_answer, grade, is_equivalent
 from mathref.grading import calculus
+from mathref.runs import run_command
 
 CASES = [
     json.loads(line)
@@ -389,8 +391,28 @@ def test_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Non
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["equivalent"] for line in lines] == [True, False]
     pairs.write_text('{"gold": 1}\n', encoding="utf-8")
-    assert grader.main(["--file", str(pairs)]) == 2
+    assert run_command(grader.main, ["--file", str(pairs)]) == 2
     assert f"{pairs}:1: expected strings" in capsys.readouterr().err
+    for words in (["--file", str(pairs), "1", "2"], ["1"], []):  # the two answers were passed over
+        with pytest.raises(SystemExit, match="2"):
+            grader.main(words)
+        assert "expected two answers, or --file pairs.jsonl and none" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_a_reader_that_leaves_and_a_full_disk_are_no_tracebacks(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"gold": "1", "pred": "1"}\n' * 5)
+    command = [sys.executable, "-m", "mathref.grader", "--file", str(pairs)]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open("/dev/full", "w") as full:
+        for out, status, said in ((writing, 141, ""), (full, 1, "No space left on device")):
+            done = subprocess.run(
+                command, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=120
+            )
+            assert done.returncode == status and said in done.stderr and "Traceback" not in done.stderr
+    os.close(writing)
 
 
 def test_every_form_can_be_described() -> None:
