@@ -166,7 +166,7 @@ def _add_evaluator_flags(parser: argparse.ArgumentParser) -> None:
     given += "left out are not used (default: the generator draws OUT-candidates.jsonl)"
     add("--samples", type=Path, metavar="FILE", help=given)
     add("--n-problems", type=int, default=3000, help="training problems that candidates are drawn for")
-    add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64")
+    add("--n-candidates", type=int, default=8, help="candidates drawn for each; the paper has 64 [S]")
     add("--temperature", type=float, default=0.9, help="of these candidates")
     add("--top-p", type=float, default=0.95, help="of these candidates")
     add("--batch-rows", type=int, help="drawn side by side (default: 512; fewer where that takes over 8 GB)")

@@ -1,10 +1,10 @@
 """Examples as token ids, and the batches that an optimiser step is cut into.
 
-Paper: section 4 (the problem is the condition, the solution with its end-of-sequence token the target).
-Choices [P]: an optimiser step takes `batch_size` examples, sorts them by length and cuts them into
-micro-batches of at most `tokens_per_batch` tokens. A micro-batch is one prefix tree (prefix_tree.py): no
-token of it is padding, and a prompt that several examples share is computed once. The order
-of the examples is a function of (seed, epoch), so that a resumed run sees what an undisturbed one sees.
+Paper: section 4 (the problem is the condition, the solution the target).
+Choices [P]: end-of-sequence is a target, too. An optimiser step takes `batch_size` examples, sorts them by
+length and cuts them into micro-batches of at most `tokens_per_batch` tokens. A micro-batch is one prefix tree
+(prefix_tree.py): no token of it is padding, and a prompt that several examples share is computed once. The
+order of the examples is a function of (seed, epoch), so that a resumed run sees what an undisturbed one sees.
 """
 
 from __future__ import annotations

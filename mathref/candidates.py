@@ -1,7 +1,7 @@
 """Candidates: solutions drawn by a generator and graded; and the evaluator's training examples made of them.
 
 Paper: section 5 (the N samples of a problem), section 6.3 (the evaluator is trained on the generator's own
-samples of the training problems, labelled by g; ten pairs a problem for the margin loss).
+samples of the training problems, labelled by g [S]; ten pairs a problem for the margin loss [Q]).
 Choices [P]: ten examples a problem for the cross-entropy, too; pairs are distinct and drawn uniformly among
 all (correct, incorrect) ones of a problem; examples for the cross-entropy are half correct and half incorrect
 where both are there (`--balance none`: a plain draw); leaving out what has no counterpart would leave too

@@ -1,8 +1,9 @@
 """What a killed training run goes on from: weights, optimiser state and progress in one file.
 
-Paper: section 8 (weights pass from stage to stage, optimiser state does not: a checkpoint is one run's).
-Choices [P]: safetensors, no pickle; written whole or not at all; refused by a run with other settings. Frozen
-weights (lora.py) are left out: the run finds them in the model that it starts from.
+Paper: section 8 (weights pass from stage to stage).
+Choices [P]: optimiser state does not, so that a checkpoint is one run's; safetensors, no pickle; written
+whole or not at all; refused by a run with other settings. Frozen weights (lora.py) are left out: the run
+finds them in the model that it starts from.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pass@k, Maj1@N, MajK@N, maj@k, and how sure one may be of them: intervals and paired tests.
 
-Paper: Pass@1, Pass@N, Maj1@N and MajK@N of Tables 2 to 7, which give no intervals.
+Paper: Pass@1, Pass@N and Maj1@N of Tables 2 to 7, which give no intervals; MajK@N of section 5, in no table.
 Choices, where the paper is silent: Pass@k for k < N is the unbiased estimator [P]. Clusters of equal size:
 the one whose first member was sampled first (`ties="first"`), a seeded draw ("random"), or the average over
 the tied ones ("expected") [P]. Solutions without an answer count in N and win only where no solution has

@@ -1,17 +1,19 @@
 """Clusters of equivalent answers, and the rules that select one of N candidates; pure functions, no torch.
 
-Paper: the clusters by g behind Maj1@N, MajK@N (Tables 2 to 4); the selection rules of Tables 3, 6, 7 and
-Figure 1: RR.All, RR.MajK, W.RR, W.RR.MajK, Maj1.TopN, with S_cls of an evaluator as score (section 7).
+Paper: the clusters by g behind Maj1@N (Tables 2 to 4) and MajK@N (section 5; in no table); the selection
+rules of Tables 3, 6, 7 and Figure 1 (section 7), with S_cls of an evaluator as score. RR.All and RR.MajK are
+defined there; the rules of W.RR, W.RR.MajK and Maj1.TopN are read from their names [S]+[M].
 Choices: the paper does not say how clusters are formed when g is not transitive [U]. Here each answer joins
 the first existing cluster, in sampling order, whose representative it equals; the representative is the
-cluster's first member [P]. A solution without an answer joins no cluster [P]. Two answers with the same
-text or the same canonical form (`grader.canonical`) are one answer: they share a cluster without any
-comparison [P].
-A solution without an answer wins only where no solution has one; its score is therefore never asked for, but
-it counts in N wherever a share of candidates is given [P]. W.RR sums s_i, not log s_i [P]: with equal scores
-it is then Maj1. A vote (Maj1, W.RR, Maj1.TopN) elects a cluster, whose first voting member is the index
-returned; RR returns the best solution itself [P]. Ties [P]: a vote goes to the larger cluster, then to the
-one sampled first; equal scores to the solution sampled first.
+cluster's first member [P]. g is an equivalence relation but for the cases that docs/GRADER.md names (5 ~ (A)
+5 ~ A, but not 5 ~ A): there RR.Maj1 may take a member that is right where Maj1's representative is wrong
+(section 13, items 2 and 6), or the reverse. A solution without an answer joins no cluster [P]. Two answers
+with the same text or the same canonical form (`grader.canonical`) are one answer: they share a cluster
+without any comparison [P]. A solution without an answer wins only where no solution has one; its score is
+therefore never asked for, but it counts in N wherever a share of candidates is given [P]. W.RR sums s_i, not
+log s_i [P]: with equal scores it is then Maj1. A vote (Maj1, W.RR, Maj1.TopN) elects a cluster, whose first
+voting member is the index returned; RR returns the best solution itself [P]. Ties [P]: a vote goes to the
+larger cluster, then to the one sampled first; equal scores to the solution sampled first.
 """
 
 from __future__ import annotations
@@ -136,9 +138,9 @@ def select(
         maj1       the representative of C_1
         rr.all     argmax_i s_i
         rr.majk    argmax_i s_i over the members of C_1 .. C_K
-        w.rr       the representative of argmax_C sum_{i in C} s_i
-        w.rr.majk  the same over C_1 .. C_K
-        maj1.topn  majority vote among the n = k best-scored candidates
+        w.rr       the representative of argmax_C sum_{i in C} s_i               [S]+[M]
+        w.rr.majk  the same over C_1 .. C_K                                      [S]+[M]
+        maj1.topn  majority vote among the n = k best-scored candidates          [S]+[M]
 
     A score may be None (`scores` too) where `needed` does not name it. `clusters` are those of `answers`,
     where the caller has them. Raises ValueError for missing scores, naming them; for a NaN or infinite

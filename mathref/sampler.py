@@ -1,7 +1,7 @@
 """N completions per prompt with a KV cache: greedy, temperature, top-k and nucleus sampling.
 
-Paper: the greedy solution behind Pass@1 and the N = 64 nucleus samples (top-p 0.95 [Q]) behind Maj1@64,
-MajK@64 and Pass@64 of Tables 2 to 7.
+Paper: the greedy solution behind Pass@1 and the N = 64 nucleus samples (top-p 0.95 [Q]) behind Maj1@64 and
+Pass@64 of Tables 2 to 7.
 Choices: how a token is chosen is in choosing.py. The log-probability of a completion is that of all its
 tokens, EOS and stop string included, under the model's own distribution, without temperature and truncation
 [P]: so it means the same under every decoding setting. A completion ends at an EOS id, at a stop string (cut

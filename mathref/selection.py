@@ -1,12 +1,12 @@
 """What the selection rules reach on a scored samples file: accuracy, cost, curves, and a choice of K.
 
-Paper: the accuracies of Tables 3, 6 and 7, both halves of Figure 1, accuracy against the number of samples.
+Paper: the accuracies of Tables 3, 6 and 7, both halves of Figure 1.
 Choices [P]: every function works on problems with stored scores and their clusters (`clusters_of`) and
 returns one value per problem, 1.0 where the rule's choice is right, so that intervals and paired tests can
 follow. A rule whose scores are not all in the file is left out, and so is a sum of scores where one is
 negative. K and n are chosen on validation problems, the smallest (cheapest) of the best; what is chosen on
-the test problems themselves is called optimistic, as the paper does (Table 7). The first N samples of a
-problem stand for a smaller N.
+the test problems themselves is called optimistic, as the paper does (Table 7). Accuracy against N, which the
+paper does not show, takes the first N samples of a problem for a smaller N.
 """
 
 from __future__ import annotations

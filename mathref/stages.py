@@ -1,8 +1,8 @@
 """The stages of training: what each starts from, what it trains on, and how it is validated.
 
 Paper: section 4 (SSFT); section 3 (data); section 6 (SCR: the fine-tuned generator is fine-tuned further as
-evaluator, on its own candidates); section 8 (the joint and the contrastive objective, which MTSF replaces;
-MTSF itself is a sequence of these stages, see train.py).
+evaluator, on its own candidates [S]); section 8 (the joint and the contrastive objective, which MTSF
+replaces; MTSF itself is a sequence of these stages, see train.py).
 Choices: the checkpoint is chosen by validation accuracy [M]. What follows is [P]. Validation accuracy is that
 of greedy solutions of the first validation problems, the cheap stand-in for Pass@1; validation loss is over
 all of them. An evaluator is validated on the candidates of training problems that it is not trained on, and

@@ -55,7 +55,7 @@ class Scale:
     limit: int = 0  # test problems, 0 = all 500
     n_validation: int = 200  # validation problems that K and n are chosen on
     n_problems: int = 11000  # training problems that an evaluator's candidates are drawn for: all
-    n_candidates: int = 8  # candidates of each; the paper has 64
+    n_candidates: int = 8  # candidates of each; the paper has 64 [S]
     train: tuple[str, ...] = ()  # further flags of every train.py
     ssft_steps: tuple[int, int] = (125, 75)  # of the weak and of the strong model
     later_steps: int = 75  # of the third stage, and of the control

@@ -1,15 +1,15 @@
 """The one training loop that every stage uses: examples in, a fine-tuned model and its checkpoint out.
 
-Paper: section 4 (SSFT: loss on the solution tokens alone, end-of-sequence included); section 8 (weights
-pass from stage to stage, optimiser state does not: every call of `train` starts a fresh optimiser).
-Choices [P], the paper's being unknown: AdamW, linear warm-up, then cosine or constant; gradients clipped by
-norm; the checkpoint with the best validation accuracy is kept. How a step is cut into micro-batches is in
-batches.py; the gradient is that of the mean over all targets of the step, however it is cut (section 13,
-item 9). Resuming: the loop draws no random number but the order of the examples, which is a function of
-(seed, epoch); so weights, optimiser state and step number are the whole state, and a killed run continues
-bit for bit on the CPU. Ctrl-C and SIGTERM lose nothing: weights and progress change together or not at all,
-and are saved before the loop ends, in the middle of a long step or validation too; several processes, which
-are not at one place, go back to their last checkpoint. What they share is in distributed.py.
+Paper: section 4 (SSFT: loss on the solution tokens alone [S]); section 8 (weights pass from stage to stage).
+Choices [P], the paper's being unknown: end-of-sequence carries loss; optimiser state does not pass from stage
+to stage, every call of `train` starts a fresh optimiser; AdamW, linear warm-up, then cosine or constant;
+gradients clipped by norm; the checkpoint with the best validation accuracy is kept. How a step is cut into
+micro-batches is in batches.py; the gradient is that of the mean over all targets of the step, however it is
+cut (section 13, item 9). Resuming: the loop draws no random number but the order of the examples, which is a
+function of (seed, epoch); so weights, optimiser state and step number are the whole state, and a killed run
+continues bit for bit on the CPU. Ctrl-C and SIGTERM lose nothing: weights and progress change together or not
+at all, and are saved before the loop ends, in the middle of a long step or validation too; several processes,
+which are not at one place, go back to their last checkpoint. What they share is in distributed.py.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mathref.grader import is_equivalent
 from mathref.metrics import majk_at_n
 from mathref.rerank import STRATEGIES, cluster, needed, pair_cache, select
 
@@ -48,6 +49,18 @@ def test_equivalent_answers_vote_together() -> None:
     assert clusters == [(1, 2, 4), (0, 3)]
     correct = [answer not in (None, "3") for answer in answers]
     assert majk_at_n(correct, clusters) == 1.0
+
+
+def test_where_g_is_not_transitive_a_member_may_be_right_and_its_cluster_wrong() -> None:
+    """Items 2 and 6 of section 13 hold for an equivalence relation; 5 ~ (A) 5 ~ A, but not 5 ~ A."""
+    answers, scores = ["5", "5", "(A) 5"], [0.1, 0.2, 0.9]
+    correct = [is_equivalent(answer, "A") for answer in answers]
+    assert cluster(answers) == [(0, 1, 2)] and correct == [False, False, True]
+    assert select(answers, strategy="maj1") == 0 and majk_at_n(correct, cluster(answers)) == 0.0
+    assert correct[select(answers, scores, strategy="rr.majk", k=1)]
+    # The other way round, the representative is right and the member that is chosen is not.
+    correct = [is_equivalent(answer, "5") for answer in ("(A) 5", "A")]
+    assert cluster(["(A) 5", "A"]) == [(0, 1)] and correct == [True, False]
 
 
 def test_ties_keep_sampling_order_and_none_joins_nothing() -> None:
