@@ -80,7 +80,7 @@ def written(script: str, arguments: list[str]) -> list[Path]:
         return [train.parse_args(arguments).out]
     if script == "sample.py":
         args = sample.parse_args(arguments)
-        return [sample.default_out(args, Path(args.model or sample.DEFAULT_MODEL).name)]
+        return [sample.default_out(args, Path(args.model or sample.GENERATOR).name)]
     if script == "rerank.py":
         return [rerank.default_out(rerank.parse_args(arguments))]
     if arguments[:1] == ["fetch"]:

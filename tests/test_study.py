@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import rerank
+import sample
+import train
 from mathref import findings, study
 from mathref.findings import Difference, Expectation, overall
 from mathref.interrupts import terminable
@@ -282,6 +285,14 @@ def test_flags_are_checked_before_anything_runs(tmp_path, capsys):
     assert all(
         line.startswith(("python train.py", "python sample.py", "python rerank.py")) for line in printed
     )
+
+
+def test_the_commands_take_their_arguments(tmp_path):
+    """A flag that a command comes to refuse would end the study at that job, hours after its start."""
+    scripts = {"train.py": train, "sample.py": sample, "rerank.py": rerank}
+    for scale in (Scale(), QUICK):
+        for job in jobs(tmp_path, 1, scale, PARTS):
+            scripts[job.command[0]].parse_args(list(job.command[1:]))
 
 
 def test_jobs_start_from_what_the_paper_starts_from(tmp_path):
