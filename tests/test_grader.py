@@ -107,6 +107,8 @@ def test_a_conjunction_alone_is_its_own_spelling() -> None:
 def test_conventions_are_not_transitive_and_keys_respect_that() -> None:
     assert is_equivalent("x=5", "5") and is_equivalent("5", "y=5") and not is_equivalent("x=5", "y=5")
     assert canonical("x=5") is None
+    assert is_equivalent("1,2", "2,1") and is_equivalent("1,2", "(1,2)") and not is_equivalent("2,1", "(1,2)")
+    assert canonical("1,2") is None and canonical("(1,2)") != canonical(r"\{1,2\}")
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,72 @@ DIFFERENT: dict[str, Pairs] = {
         ),
         *((r"\angle{ABC}", r"\angle{BAC}"), ("Monday: 5, Tuesday: 6", "Tuesday: 5, Monday: 6")),
     ],
+    "words that deny or restrict were a name": [
+        *(
+            ("2", denied)
+            for denied in (
+                *("all real numbers except x=2", r"\text{all real numbers except } x = 2", "not x=2"),
+                *("undefined at x=2", r"\text{no solution if } k = 2", "no solution unless x=2"),
+                *(r"\text{all } x \text{ except } x=2", "discontinuous at x=2", r"\text{at most}=2"),
+            )
+        ),
+        *(("x=2", "all real numbers except x=2"), ("x=2", "no solution unless x=2"), ("5 if x=2", "2")),
+    ],
+    "what can be solved for its letters is no name": [
+        *(
+            ("4", "x^2=4"),
+            ("6", "2x=6"),
+            ("5", "|x|=5"),
+            ("5", "x+y=5"),
+            ("5", r"\sqrt{x}=5"),
+            ("5", r"a\cdot b=5"),
+        ),
+        *(
+            ("5", r"\sin x=5"),
+            ("5", "|z-1|=5"),
+            ("5", "2AB=5"),
+            ("0.3", "P(A)+P(B)=0.3"),
+            ("0.3", "2P(A)=0.3"),
+        ),
+        *(
+            ("5", r"2\det A=5"),
+            ("5", r"\|\mathbf{a}\|+\|\mathbf{b}\|=5"),
+            ("5", r"|A\cup B|+1=5"),
+            ("30", "n(n+1)=30"),
+        ),
+        *(("5", r"\lfloor x\rfloor+\lceil x\rceil=5"), ("x", r"\max(x,y)=x"), ("5", r"\int_0^k x\,dx=5")),
+        *(
+            (r"\begin{pmatrix}1\\2\end{pmatrix}", rf"{left}=\begin{{pmatrix}}1\\2\end{{pmatrix}}")
+            for left in (r"2\mathbf{v}", r"-\mathbf{v}", r"\mathbf{v}+\begin{pmatrix}1\\0\end{pmatrix}")
+        ),
+    ],
+    "quantities of several names are several": [
+        *(
+            ("P(X=2)=0.3", "P(X=3)=0.3"),
+            (r"P(X\ge2)=0.3", "P(X>2)=0.3"),
+            (r"\bar{x}=5", "x=5"),
+            ("5", r"\det A=-5"),
+        ),
+        *(
+            (r"x_{\max}=5", r"x_{\min}=5"),
+            (r"(f\circ g)(x)=4x^2", r"(g\circ f)(x)=4x^2"),
+            ("[ABC]=5", "[ABD]=5"),
+        ),
+        *((r"\mathbf{v}_1", r"\mathbf{v}_2"), ("P(X=2)=0.3, P(X=3)=0.4", "P(X=3)=0.3, P(X=2)=0.4")),
+        *(("0.3", r"P(X=2)\le0.3"), ("6", r"\gcd(12,18)=5")),
+    ],
+    "names in a tuple were compared by position": [
+        *(("(a,b)=(2,-3)", "b=2,a=-3"), ("(a,b)=(2,-3)", "a=2,c=-3"), ("b=-3,a=2", "(a,b)=(-3,2)")),
+        *(("(p,q,r)=(1,2,3)", "r=1,q=2,p=3"), ("(p,q,r)=(1,2,3)", "q=1,p=2,r=3")),
+        *(("(a,b)=(2,-3)", "a=2 or b=-3"), ("(a,b)=(2,-3)", "-3,2"), ("(a,b)=(2,-3)", "(c,d)=(2,-3)")),
+    ],
+    "exclusions are neither values nor others": [
+        *(
+            (r"x\ne1,2", other)
+            for other in (r"x\ne1,3", r"x\ne1", "1,2", "x=1,2", r"x\in\{1,2\}", r"y\ne1,2")
+        ),
+        *((r"x=\{\pm1\}", r"y=\{\pm1\}"), (r"\{1\}", r"x=\{\pm1\}")),
+    ],
     "alternatives that are intervals are their union, nothing less": [
         *((r"(-\infty,1) \text{ or } (2,\infty)", r"(-\infty,1)\cup(3,\infty)"), ("1 or (2,3)", "[2,3)")),
         *((r"(-\infty,1) \text{ or } (2,\infty)", r"(-\infty,1)"), ("(1,2) or (3,4)", r"(1,2)\cup(3,5)")),
@@ -380,6 +446,80 @@ EQUAL: dict[str, Pairs] = {
         ),
         *(("C: 12", "12"), (r"\mathbf{(C)}\ 12", "C"), ("(C): 12", "12"), (r"\textbf{(C)}: 12", "(C) 12")),
         *(("x = 1 y = 2", "x=1,y=2"), (r"A = 2 \pi r = 10", r"A=2\pi r=10")),
+    ],
+    "quantities on the left were no names": [
+        *(
+            (r"0.3", rf"{name}=0.3")
+            for name in (r"P(X=2)", r"P(X\ge2)", r"\Pr(A)", r"\mathbb{P}(A)", "P(A^c)")
+        ),
+        *(("0.3", rf"{name}=0.3") for name in (r"P(|X-3|<2)", r"P(X=2|Y=1)", r"P(\text{at least one})")),
+        *(("5", rf"{name}=5") for name in (r"\bar{x}", r"\overline{x}", r"\mathbb{E}[X]", r"\text{Var}(X)")),
+        *(
+            ("5", rf"{name}=5")
+            for name in (r"\det A", r"\det(A)", r"\operatorname{tr}(A)", r"\deg f", "[ABC]")
+        ),
+        *(("5", rf"{name}=5") for name in (r"\|\mathbf{v}\|", r"\lVert\mathbf v\rVert", r"|\vec{v}|", "|z|")),
+        *(("5", rf"{name}=5") for name in (r"\text{Area}(\triangle ABC)", r"\text{area of }\triangle ABC")),
+        *(
+            ("5", rf"{name}=5")
+            for name in (r"(f\circ g)(2)", r"x_{\max}", "x_{max}", r"\gcd(a,b)", r"\max f")
+        ),
+        *(("5", rf"{name}=5") for name in (r"\text{lcm}(a,b)", r"\text{LCM}", r"n(A\cap B)", r"|A\cup B|")),
+        *(("5", rf"{name}=5") for name in (r"\mathbf{a}\cdot\mathbf{b}", r"\overrightarrow{AB}\cdot\vec{c}")),
+        *(("5", rf"{name}=5") for name in (r"\lfloor x\rfloor", r"\Delta x", r"\lim_{x\to2}f(x)", r"\dim V")),
+        *((r"4x^2", r"(f\circ g)(x)=4x^2"), (r"\Pr(A)=0.3", "P(A)=0.3"), ("E[X]=5", "E(X)=5")),
+        *((r"P(X\ge2)=0.3", "P(X>=2)=0.3"), (r"P(A\cap B)=P(A)P(B)=0.2", "0.2")),
+    ],
+    "a vector had to have a plain name": [
+        *(
+            (r"\begin{pmatrix}1\\2\end{pmatrix}", rf"{name}=\begin{{pmatrix}}1\\2\end{{pmatrix}}")
+            for name in (
+                *(
+                    r"\begin{pmatrix}x\\y\end{pmatrix}",
+                    r"\mathbf{v}_1",
+                    r"\vec{v}_1",
+                    r"\mathbf{A}\mathbf{v}",
+                ),
+                *(r"\text{proj}_{\mathbf{w}}\mathbf{v}", r"\operatorname{proj}_{\mathbf{w}}\mathbf{v}"),
+                *(
+                    r"\mathbf{v}\times\mathbf{w}",
+                    r"\mathbf{a}+\mathbf{b}",
+                    r"2\mathbf{a}-\mathbf{b}",
+                    "A^{-1}",
+                ),
+            )
+        ),
+        *(("(1,2)", r"\vec{a}+\vec{b}=(1,2)"), (r"\mathbf{v}_1", r"\vec{v}_1")),
+    ],
+    "a name with least in it was a denial": [
+        *((r"\text{least common multiple}=60", "60"), ("Least common multiple: 60", "60")),
+    ],
+    "the order of names in a tuple of names counted": [
+        *(("(a,b)=(2,-3)", "b=-3,a=2"), ("(a,b)=(2,-3)", "(b,a)=(-3,2)"), ("(a,b)=(2,-3)", "(2,-3)")),
+        *(("(p,q,r)=(1,2,3)", "r=3,q=2,p=1"), ("(p,q,r)=(1,2,3)", "p=1, r=3, q=2")),
+    ],
+    "a sign within a set made several assignments of one": [
+        *((r"\{1\pm\sqrt5,-2\}", r"x=\{1\pm\sqrt5,-2\}"), (r"\{-1,1\}", r"x=\{\pm 1\}")),
+        *((r"\mathbb{R}\setminus\{-1,1\}", r"\mathbb{R}\setminus\{\pm1\}"), (r"x=\{\pm1\}", r"x=\pm1")),
+    ],
+    "of the numbers excluded only the first was": [
+        *(
+            (r"x\ne1,2", other)
+            for other in (
+                *(r"x\ne 2,1", r"x\ne1 \text{ and } x\ne2", r"x\neq1, x\ne2", r"\mathbb{R}\setminus\{1,2\}"),
+                *(r"(-\infty,1)\cup(1,2)\cup(2,\infty)", r"x\ne1\text{ and }2", r"x\ne1\text{ or }2"),
+                *(r"x\notin\{1,2\}", r"x \not\in \{2,1\}", r"x\in\mathbb{R}, x\ne1,2"),
+                *("all real numbers except 1 and 2", "all real numbers except x=1,2"),
+            )
+        ),
+        *(
+            (r"x\ne\pm1", r"x\ne1,-1"),
+            (r"(-\infty,2)\cup(2,\infty)", r"\text{all real numbers except } x = 2"),
+        ),
+        *(
+            (r"x\ne\frac12", r"\text{all } x \text{ except } \frac12"),
+            (r"x\ne2", r"\text{any real number except }2"),
+        ),
     ],
     "ratios still compare in lowest terms": [("2:4:0", "1:2:0"), ("5:00", "5:0"), ("2:4", "1:2")],
 }

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Hashable
 from fractions import Fraction
 
-from mathref.grading import functions, phrases, realsets
+from mathref.grading import functions, names, phrases, realsets
 from mathref.grading import poly as polys
 from mathref.grading.algebra import Normalizer
 from mathref.grading.forms import COORDINATES, Form, distinct, lowest_terms, scalar
@@ -49,7 +49,7 @@ def _value(n: Normalizer, node: Node) -> Form:
 # ---------------------------------------------------------------- plus-minus
 def signs(node: Node) -> list[Node]:
     r"""The trees that a tree with plus-minus signs stands for; collections spread their members themselves,
-    unless a \mp ties them: x = 1 \pm 2, y = 1 \mp 2 are two pairs.
+    unless a \mp ties those of a list: x = 1 \pm 2, y = 1 \mp 2 are two pairs.
     """
     if node[0] in ("list", "set"):
         tied = node[0] == "list" and sum(_count_signs(part)[0] > 0 for part in node[1]) > 1
@@ -69,8 +69,8 @@ def signs(node: Node) -> list[Node]:
 
 
 def _count_signs(node: object) -> tuple[int, bool]:
-    r"""(number of plus-minus signs in a tree, whether one of them is \mp)."""
-    if not isinstance(node, tuple) or not node:
+    r"""(number of plus-minus signs in a tree, whether one is \mp); those within a set are the set's."""
+    if not isinstance(node, tuple) or not node or node[0] == "set":
         return 0, False
     own = (1, node[1] == -1) if node[0] == "pm" else (0, False)
     inner = [_count_signs(part) for part in node]
@@ -79,7 +79,7 @@ def _count_signs(node: object) -> tuple[int, bool]:
 
 def _with_signs(node: object, choice: object) -> Node:
     """The tree with one choice for each sign, in the order in which they stand."""
-    if not isinstance(node, tuple) or not node:
+    if not isinstance(node, tuple) or not node or node[0] == "set":
         return node
     if node[0] == "pm":
         sign = next(choice) * node[1]
@@ -94,7 +94,10 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
     if len(nodes) > MAX_MEMBERS:
         raise TooHard("too many members")
     items: list[Form] = []
-    for node in nodes:
+    excluded = _excluded(nodes)
+    if excluded != list(nodes):  # of x \ne 1 or 2, too, neither is left
+        conjunction = ","
+    for node in excluded:
         form = build(n, node)
         items += form.parts if form.kind == "list" else (form,)
     if kind == "set":
@@ -107,6 +110,17 @@ def _collection(n: Normalizer, kind: str, nodes: list[Node] | tuple[Node, ...], 
         name = items[0].name  # n = 1, 2, 3 names every member
         items = [items[0], *(Form("assign", (item, None), name) for item in items[1:])]
     return Form("list", tuple(items), "or" if conjunction == "or" else None)
+
+
+def _excluded(nodes: list[Node] | tuple[Node, ...]) -> list[Node]:
+    r"""The members with those behind x \ne 1 excluded as well, in x \ne 1, 2."""
+    result: list[Node] = []
+    for node in nodes:
+        before = result[-1] if result else num(0)
+        if before[0] == "chain" and before[1][1:-1] == ("!=",) and node[0] not in ("chain", "text"):
+            node = ("chain", (*before[1][:2], node))
+        result.append(node)
+    return result
 
 
 def _points_among_conditions(n: Normalizer, items: list[Form]) -> list[Form]:
@@ -319,7 +333,7 @@ def _chain(n: Normalizer, node: Node) -> Form:
     parts = list(node[1])
     while len(parts) > 1 and "~" in parts[1:]:
         cut = parts.index("~")
-        if cut == 1 and (parts[0] is None or _name(parts[0]) is not None):
+        if cut == 1 and (parts[0] is None or names.of(parts[0]) is not None):
             parts[cut] = "="  # nothing but an approximation is given
         else:
             parts = parts[:cut]
@@ -336,36 +350,12 @@ def _chain(n: Normalizer, node: Node) -> Form:
     operators = set(parts[1::2])
     if operators == {"="}:
         return _equality(n, parts[0::2])
-    if operators == {"in"} and len(parts) == 3:
+    if operators <= {"in", "not in"} and len(parts) == 3:
         return _membership(n, parts)
     if operators <= _ORDERS:
         return _inequality(n, parts)
     sides = tuple(build(n, part) for part in parts[0::2])
     return Form("relation", sides, tuple(parts[1::2]))
-
-
-def _name(node: Node) -> Hashable:
-    """The name that an assignment's left-hand side is, or None: x, f(x), (x,y), |AB|, AB, V_1:V_2."""
-    if node[0] in ("sym", "call"):
-        return node
-    if node[0] == "const" and node[1] != "pi":
-        return node
-    if node[0] == "tuple" and all(_name(part) for part in node[3]):
-        return ("tuple", node[3])
-    if node[0] == "ratio" and all(_name(part) for part in node[1]):
-        return node
-    if node[0] == "fn" and node[1] == "abs" and _name(node[2][0]):
-        return node
-    if node[0] == "mul" and all(part[0] == "sym" for part in node[1]):
-        letters = [part[1] for part in node[1]]
-        if all(map(str.isupper, letters)) or any(x.startswith(("\\angle", "\\triangle")) for x in letters):
-            return node
-    return None
-
-
-def _mentions(node: object, name: Hashable) -> bool:
-    """Whether a tree contains another, so that x = x + 1 is no assignment."""
-    return node == name or (isinstance(node, tuple) and any(_mentions(part, name) for part in node))
 
 
 def _in_order(left: Node, right: Node) -> tuple[Node, Node]:
@@ -381,16 +371,17 @@ def _equality(n: Normalizer, sides: list[Node]) -> Form:
     first, last = _in_order(sides[0], sides[-1])
     # 5 = x is read as x = 5, but only a plain name counts there: in 10 = |AB| the bars may be arithmetic.
     for left, right in ((first, last), (last, first)):
-        name = _name(left)
-        if name is not None and (name[0] == "tuple" or not _mentions(right, name)):
+        name = names.of(left)
+        if name is not None and (name[0] == "tuple" or not names.mentions(right, name)):
             if left is first or name[0] in ("sym", "call"):
                 try:
                     equation = _equation(n, left, right)
                 except (TypeError, TooHard, Undefined):
                     equation = None
                 return Form("assign", (build(n, right), equation), name)
-    if last[0] == "matrix" and first[0] == "pow" and first[1][0] == "sym":  # A^{-1} = ...
-        return Form("assign", (build(n, last), None), first)
+    name = names.of_vector(first, last)
+    if name is not None and not names.mentions(last, name):
+        return Form("assign", (build(n, last), None), name)
     left, right = build(n, first), build(n, last)
     if left.kind == right.kind == "scalar":
         if not _symbols(left.parts[0]) and not _symbols(right.parts[0]):
@@ -440,16 +431,19 @@ def _monic(n: Normalizer, poly: Poly) -> Poly:
 
 
 def _membership(n: Normalizer, parts: list) -> Form:
-    """x in a set of numbers says x = 1, 2; in a set of reals it is a condition on x."""
-    name, container = _name(parts[0]), build(n, parts[2])
+    """x in a set of numbers says x = 1, 2; in a set of reals, or outside of a set, it is a condition on x."""
+    name, container = names.of(parts[0]), build(n, parts[2])
     if name is None:
         raise TooHard("membership of an expression")
-    if container.kind == "set" and container.parts:  # x in {1, 2} says x = 1, 2
+    outside = parts[1] == "not in"
+    if container.kind == "set" and container.parts and not outside:  # x in {1, 2} says x = 1, 2
         return Form("list", tuple(Form("assign", (item, None), name) for item in container.parts))
     members = realsets.of(n, container)
+    if members is None and outside:
+        raise TooHard("the complement of an unknown set")
     if members is None:
         return Form("assign", (container, None), name)
-    return Form("reals", members, name)
+    return Form("reals", realsets.complement(n, members) if outside else members, name)
 
 
 def _inequality(n: Normalizer, parts: list) -> Form:

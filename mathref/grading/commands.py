@@ -10,10 +10,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from mathref.grading import names
 from mathref.grading.lexer import LOOK_AHEAD, Token
-from mathref.grading.numerals import literal
 from mathref.grading.syntax import Node, ParseError, divide, in_radians, neg, num, product
-from mathref.grading.vocabulary import FUNCTIONS, RELATIONS, SYMBOL_COMMANDS
+from mathref.grading.vocabulary import FUNCTIONS, SYMBOL_COMMANDS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
@@ -47,53 +47,13 @@ def choice_label(p: Parser) -> str | None:
     return letter.text
 
 
-_DENIALS = frozenset("not no than least most less more fewer except without isn't".split())
-
-
 def labelled(p: Parser, label: Node) -> Node:
     """A value behind words and a colon, `Total: 5`, which count as its name; what has a name is text then."""
     p.expect(":")
     value = p.chain()
-    if _DENIALS.intersection(label[1].split()):
-        raise ParseError("a label that changes the value")
     if value[0] in ("chain", "text", "congruence"):
         raise ParseError("a label before a statement")
-    return ("chain", (("sym", label[1]), "=", value))
-
-
-def function_name(p: Parser) -> Node | None:
-    """`p(x)`, `T(a, b)` or `p(2)` as the whole left-hand side of an equation names a function."""
-    if p.peek().kind != "let" or p.peek(1).text != "(":
-        return None
-    end = 3
-    while p.peek(end).text == "," and end < 7:
-        end += 2
-    arguments = [p.peek(k) for k in range(2, end, 2)]
-    if p.peek(end).text != ")" or any(token.kind not in ("let", "num") for token in arguments):
-        return None
-    if p.peek(end + 1).text not in RELATIONS:
-        return None
-    name = p.peek().text
-    p.index += end + 1
-    values = tuple(("sym", t.text) if t.kind == "let" else literal(t.text) for t in arguments)
-    return ("call", name, values)
-
-
-_EVENT = frozenset(("|", "mid", "cap", "cup", "'"))
-
-
-def probability(p: Parser) -> Node | None:
-    r"""`P(\text{heads})`, `P(A|B)` as the whole left-hand side of an equation: a name, whatever the event."""
-    if p.peek().text != "P" or p.peek(1).text != "(":
-        return None
-    end = 2
-    while end < 12 and (p.peek(end).kind in ("word", "let", "num") or p.peek(end).text in _EVENT):
-        end += 1
-    inner = [p.peek(k).text for k in range(2, end)]
-    if not inner or p.peek(end).text != ")" or p.peek(end + 1).text != "=":
-        return None
-    p.index += end + 1
-    return ("sym", "P(" + " ".join(inner).replace("mid", "|") + ")")
+    return ("chain", (names.of_words(label[1]), "=", value))
 
 
 def time_of_day(p: Parser, start: int) -> bool:
@@ -289,6 +249,25 @@ def between(p: Parser, closing: str, name: str) -> Node:
     return ("fn", name, (node,))
 
 
+EVERY = frozenset(("all", "any", "every"))
+_NUMBERS = EVERY | frozenset("real reals number numbers value values x of for the".split())
+
+
+def exceptions(p: Parser) -> Node | None:
+    """`all real numbers except x = 1 and x = 2`: the reals without what is listed to the end."""
+    end = p.index
+    while p.tokens[end].text in _NUMBERS:
+        end += 1
+    if p.tokens[end].text not in ("except", "excluding"):
+        return None
+    p.index = end + 1
+    excluded = p.answer()
+    items = excluded[1] if excluded[0] == "list" else (excluded,)
+    named = [item[0] == "chain" and item[1][0][0] == "sym" and item[1][1:-1] == ("=",) for item in items]
+    values = [item[1][2] if is_named else item for item, is_named in zip(items, named, strict=True)]
+    return ("setop", "setminus", ("sym", r"\mathbb{R}"), ("set", tuple(values)))
+
+
 def such_that(first: Node, condition: Node) -> Node:
     r"""{x | x > 2} and {x in R | x > 2} say x > 2; in {2k | k in Z} and {x in Z | x > 2} both parts count."""
     if first[0] == "sym":
@@ -360,6 +339,8 @@ def figure(p: Parser, name: str) -> Node:
 def arrow(p: Parser) -> Node:
     r"""\vec{v}, and \overrightarrow{AB}, which is not \overrightarrow{BA}."""
     body = p.argument()
+    if body[0] == "sym" and p.take("_"):
+        return p.subscripted(body[1])
     if body[0] == "mul" and all(n[0] == "sym" and n[1].isupper() for n in body[1]):
         return ("sym", "\\vec " + "".join(n[1] for n in body[1]))
     return body

@@ -65,6 +65,8 @@ def same(n: Normalizer, a: Form, b: Form) -> bool:
         choice, other = (a, b) if a.kind == "choice" else (b, a)
         return other == _letter(choice.name) or same(n, choice.parts[0], other)
     pair = (a.kind, b.kind)
+    if pair == ("assign", "list") and names(b) and b.name != "or" and (assigned := _spelled_out(a)) is not a:
+        return _same_lists(n, assigned, b)
     # y = 2x + 3 meets 2x - y + 3 = 0 as the equation that it also is.
     if pair == ("assign", "equation"):
         return a.parts[1] is not None and same(n, a.parts[1], b)
@@ -126,6 +128,9 @@ def _same_kind(n: Normalizer, a: Form, b: Form) -> bool:
     if a.kind == "assign":
         if a.name == b.name:
             return same(n, a.parts[0], b.parts[0])
+        lists = _spelled_out(a), _spelled_out(b)
+        if lists[0].kind == lists[1].kind == "list":
+            return _same_lists(n, *lists)
         return a.parts[1] is not None and b.parts[1] is not None and same(n, a.parts[1], b.parts[1])
     if a.kind == "matrix":
         return len(a.parts) == len(b.parts) and all(
@@ -146,6 +151,15 @@ def names(form: Form) -> list[Hashable]:
     """The names in a list of assignments, or nothing unless every member has one."""
     found = [item.name for item in form.parts if item.kind == "assign"]
     return found if len(found) == len(form.parts) else []
+
+
+def _spelled_out(form: Form) -> Form:
+    """(a,b) = (2,-3) as the list a = 2, b = -3, which has no order; any other assignment as it is."""
+    value = form.parts[0]
+    if form.name[0] != "tuple" or value.kind != "tuple" or len(form.name[1]) != len(value.parts):
+        return form
+    pairs = zip(form.name[1], value.parts, strict=True)
+    return Form("list", tuple(Form("assign", (part, None), name) for name, part in pairs))
 
 
 def in_order(form: Form) -> tuple[Form, ...] | None:
@@ -270,8 +284,11 @@ def form_key(form: Form) -> Hashable | None:
     if None in keys:
         return None
     if form.kind in ("list", "set"):
-        alone = len(set(keys)) == 1 and form.parts[0].kind not in ("set", "list")  # {{}} is not {}
-        return keys[0] if alone else ("members", frozenset(keys))
+        if len(set(keys)) == 1 and form.parts[0].kind not in ("set", "list"):  # {{}} is not {}
+            return keys[0]
+        # 1,2 may answer for the point (1,2) and for the set {1,2}, which differ; 1 or 2 is no point.
+        tied = form.kind == "list" and form.name != "or"
+        return None if tied else ("members", frozenset(keys))
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))
     return (form.kind, form.name, keys)

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from mathref.grading import commands, numerals, quantities
+from mathref.grading import commands, names, numerals, quantities
 from mathref.grading.commands import PRIMARY_COMMANDS
 from mathref.grading.lexer import MAX_LENGTH, Token, tokenize
 from mathref.grading.numerals import literal
@@ -148,18 +148,22 @@ class Parser:
             token = self.peek(1)  # a hyperbola
         if quantities.precision(self):
             return self.chain()
+        if named := names.quantity(self):
+            return self.chain(named)
+        if token.text in commands.EVERY and (rest := commands.exceptions(self)):
+            return rest
         if token.kind == "word" and len(token.text) > 1 and not numerals.words_ahead(self):
             words = quantities.words(self)
             if self.at(":") and not self.in_set_builder:
                 return commands.labelled(self, words)
-            return self.chain(("sym", words[1])) if self.relation() else words  # Area = 5
+            return self.chain(names.of_words(words[1])) if self.relation() else words  # Area = 5
         return commands.order(self) or self.chain()
 
     def chain(self, named: Node | None = None) -> Node:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
         already.
         """
-        named = named or commands.function_name(self) or commands.probability(self)
+        named = named or names.quantity(self) or names.function(self)
         parts: list[Any] = [named] if named else []
         if not named:
             parts.append(None if self.relation() else self.ratio())
@@ -405,7 +409,7 @@ class Parser:
         return ("sym", name)
 
     def subscripted(self, name: str) -> Node:
-        if self.at("{") and self.peek(1).kind == "word":
+        if self.at("{") and (self.peek(1).kind == "word" or self.peek(1).text in ("max", "min")):
             self.index += 1
             words = []
             while not self.take("}"):

@@ -71,10 +71,11 @@ _SPELLINGS = {
         r"\lbrack": "[",
         r"\rbrack": "]",
         r"\vert": "|",
-        r"\lVert": r"\|",
+        **dict.fromkeys((r"\lVert", r"\rVert", r"\Vert"), r"\|"),
     },
     **{r"\textdegree": r"\degree ", r"\colon": ":", r"\cr": r"\\", r"\imath": " i", r"\jmath": " j"},
-    **{r"\wedge": r"\land ", r"\vee": r"\lor "},
+    **{r"\wedge": r"\land ", r"\vee": r"\lor ", r"\not\in": r"\notin "},
+    **{r"\Pr": "P", r"\mathbb{P}": "P", r"\mathbb{E}": "E"},
     **{r"\not=": r"\ne ", r"\not =": r"\ne ", r"\rvert": "|", r"\lvert": "|", r"\%": "%", r"\$": ""},
 }
 _LOOKS = re.compile(
@@ -130,6 +131,7 @@ _RARE = tuple(  # a sign without which the pattern cannot occur, the pattern, wh
         ("U", r"(?<=[)\]}])\s*U\s*(?=\\?[(\[{])", r"\\cup "),
     )
 )
+_BOLD_LETTER = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*(?=\{\s*[a-z]\s*\}|\s[a-z](?![A-Za-z]))")  # vectors
 _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
 
 
@@ -167,6 +169,8 @@ def clean(text: str) -> str:
             text = text[: match.start()].rstrip("$ ")
         text = text.replace(r"\text{,}", "{,}")
         text = _EMPTY_BASE.sub("", text)
+        if "=" in text or "}_" in text:
+            text = _BOLD_LETTER.sub(r"\\vec ", text)
     if "o" in text and "^" in text:
         text = _DEGREE.sub(r"^\\circ ", text)
     if "$" in text and (match := _BEHIND_FORMULA.fullmatch(text)):  # words and units behind the dollars
@@ -236,7 +240,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _VECTOR = r"\\(?:mathbf|boldsymbol|bm|vec|overrightarrow)\s*(?:\{\s*\\?[A-Za-z]+\s*\}|[A-Za-z])"
-_CROSS_PRODUCT = re.compile(rf"{_VECTOR}\s*\\times\s*{_VECTOR}")
+_CROSS_PRODUCT = re.compile(rf"{_VECTOR}\s*\\times\s*{_VECTOR}(?![^=]*=)")  # on the left it is a name
 _UNGROUPED = re.compile(r"\d+(\.\d+)?")
 _DEPTH = dict.fromkeys(("(", "[", r"\{", r"\langle"), 1) | dict.fromkeys((")", "]", r"\}", r"\rangle"), -1)
 
