@@ -168,6 +168,16 @@ DIFFERENT: dict[str, Pairs] = {
         *(("(p,q,r)=(1,2,3)", "r=1,q=2,p=3"), ("(p,q,r)=(1,2,3)", "q=1,p=2,r=3")),
         *(("(a,b)=(2,-3)", "a=2 or b=-3"), ("(a,b)=(2,-3)", "-3,2"), ("(a,b)=(2,-3)", "(c,d)=(2,-3)")),
     ],
+    "letters in another order are another answer": [
+        *(
+            (r"\mathbf{LQSX}", r"\mathbf{LXQS}"),
+            (r"\mathbf{LQSX}", "XLQS"),
+            ("TF", "FT"),
+            (r"\text{NO}", "ON"),
+        ),
+        *(("II and IV", "II and VI"), ("II and IV", "II, VI"), ("-1", "(ii)"), ("-1", "ii"), ("iv", "vi")),
+        *(("II only", "I and II only"), ("(i), (ii)", "(i), (iii)"), ("II", "I^2")),
+    ],
     "exclusions are neither values nor others": [
         *(
             (r"x\ne1,2", other)
@@ -501,6 +511,16 @@ EQUAL: dict[str, Pairs] = {
     "a sign within a set made several assignments of one": [
         *((r"\{1\pm\sqrt5,-2\}", r"x=\{1\pm\sqrt5,-2\}"), (r"\{-1,1\}", r"x=\{\pm 1\}")),
         *((r"\mathbb{R}\setminus\{-1,1\}", r"\mathbb{R}\setminus\{\pm1\}"), (r"x=\{\pm1\}", r"x=\pm1")),
+    ],
+    "capitals were in order only where they were plain": [
+        *(("LQSX", r"\mathbf{LQSX}"), ("LQSX", r"\text{LQSX}"), (r"\text{VW}", "VW"), (r"\text{AB}", "AB")),
+        *((r"\text{AB}", r"\overline{AB}"), (r"\text{TF}", "TF"), ("2LWH", "2HWL"), (r"\text{(F)}", "F")),
+    ],
+    "Roman numerals were powers and products": [
+        *((r"\text{I and II}", other) for other in ("I and II", "I, II", "II and I", r"I \text{ and } II")),
+        *((r"\text{I and II}", r"\text{I and II only}"), ("I only", "I"), (r"\text{II and IV}", "II and IV")),
+        *((r"\text{II and IV}", "II, IV"), ("(ii)", r"\text{(ii)}"), ("(ii)", r"\text{ii}"), ("(ii)", "ii")),
+        *(("(i) and (iii)", "i, iii"), (r"\cos(xi)", r"\cos(ix)"), ("3ii", "-3"), ("V=IR", "V=RI")),
     ],
     "of the numbers excluded only the first was": [
         *(

@@ -301,22 +301,48 @@ def braces(p: Parser) -> Node:
 
 
 _AFTER_ORDER = frozenset(
-    [("end", ""), ("word", "and"), ("word", "or"), ("cmd", "}"), ("cmd", "sim"), ("cmd", "cong")]
+    [
+        ("end", ""),
+        ("word", "and"),
+        ("word", "or"),
+        ("word", "only"),
+        ("cmd", "}"),
+        ("cmd", "sim"),
+        ("cmd", "cong"),
+    ]
     + [("op", sign) for sign in ",;)]"]
 )
 
 
+ROMAN = frozenset("II IV VI IX XI ii iii iv vi vii viii ix xi xii".split())  # longer ones are orders anyway
+_PAIRS = frozenset("HT"), frozenset("TF")  # two tosses of a coin, two verdicts of true and false
+
+
 def order(p: Parser) -> Node | None:
-    """Capitals as a whole element are an order, CBAD or C B A D or HT, which a product would lose; two others
-    than heads and tails are a segment.
+    """Letters as a whole element that a product would lose: an order of capitals, CBAD or C B A D or HT, and
+    Roman numerals, II or (ii). Two other capitals than of a toss or a verdict are a segment.
     """
-    letters = capitals(p)
-    following = p.peek(len(letters))
-    shortest = 2 if {"H", "T"}.issuperset(letters) else 3
-    if len(letters) < shortest or (following.kind, following.text) not in _AFTER_ORDER:
+    small = not p.depth and (_small_numeral(p, 0) or _small_numeral(p, 1))
+    letters = small or capitals(p)
+    end = p.index + len(letters) + (2 if small and p.at("(") else 0)
+    paired = len(letters) == 2 and any(pair.issuperset(letters) for pair in _PAIRS)
+    if (
+        not (len(letters) > 2 or letters in ROMAN or paired)
+        or (p.tokens[end].kind, p.tokens[end].text) not in _AFTER_ORDER
+    ):
         return None
-    p.index += len(letters)
+    p.index = end + (p.tokens[end].text == "only")
     return ("text", letters.lower())
+
+
+def _small_numeral(p: Parser, offset: int) -> str:
+    """The small Roman numeral that stands next, or within the bracket that opens here; else nothing."""
+    end = offset
+    while p.peek(end).kind == "let" and p.peek(end).text in "ivx":
+        end += 1
+    letters = "".join(p.peek(k).text for k in range(offset, end))
+    closed = not offset or (p.at("(") and p.peek(end).text == ")")
+    return letters if letters in ROMAN and closed else ""
 
 
 def capitals(p: Parser) -> str:

@@ -54,6 +54,8 @@ def words(p: Parser) -> Node:
     part = found[0] == "a" and found[-1] in FRACTION_WORDS  # a third is not the third
     if len(found) > 1 and found[0].lower() in ("a", "an", "the") and not part:
         found = found[1:]
+    if len(found) > 1 and found[-1] == "only":
+        found.pop()
     return ("text", " ".join(found).lower())
 
 
