@@ -168,6 +168,12 @@ DIFFERENT: dict[str, Pairs] = {
         *(("(p,q,r)=(1,2,3)", "r=1,q=2,p=3"), ("(p,q,r)=(1,2,3)", "q=1,p=2,r=3")),
         *(("(a,b)=(2,-3)", "a=2 or b=-3"), ("(a,b)=(2,-3)", "-3,2"), ("(a,b)=(2,-3)", "(c,d)=(2,-3)")),
     ],
+    "a value told twice is no product, and another one no gloss": [
+        *(("25", "5 (five)"), ("25", "five (5)"), ("49", "7 (seven)"), ("36", r"6 \text{ (six)}")),
+        *(("25", r"\frac12 (50\%)"), (r"\frac14", r"\frac12 (0.5)"), ("5", "5 (six)"), ("30", "5 (six)")),
+        *(("5", "five (6)"), ("5", "5(5)"), (r"\frac13", r"\frac13 (0.34)"), (r"\frac59", r"\frac59(0.6)")),
+        *(("5", "5 (negative five)"), (r"\frac12", r"\frac12 (60\%)"), ("2", "2(x)"), ("10 (mod 7)", "10")),
+    ],
     "letters in another order are another answer": [
         *(
             (r"\mathbf{LQSX}", r"\mathbf{LXQS}"),
@@ -511,6 +517,36 @@ EQUAL: dict[str, Pairs] = {
     "a sign within a set made several assignments of one": [
         *((r"\{1\pm\sqrt5,-2\}", r"x=\{1\pm\sqrt5,-2\}"), (r"\{-1,1\}", r"x=\{\pm 1\}")),
         *((r"\mathbb{R}\setminus\{-1,1\}", r"\mathbb{R}\setminus\{\pm1\}"), (r"x=\{\pm1\}", r"x=\pm1")),
+    ],
+    "a value told twice was multiplied by itself": [
+        *(
+            (five, "5")
+            for five in ("5 (five)", "five (5)", r"5\text{ (five)}", "5 (five) apples", "(5) (five)")
+        ),
+        *(
+            ("10", "10 (ten)"),
+            ("-5", "-5 (negative five)"),
+            ("2.5", r"2\frac12 (2.5)"),
+            ("500", "5 hundred (500)"),
+        ),
+        *((r"\frac12", r"\frac12 (50\%)"), (r"\frac12", r"0.5 (50\%)"), (r"\frac12", r"\frac12 (0.5)")),
+        *(
+            (r"\frac12", "0.5 (one half)"),
+            (r"\frac12", r"\frac{1}{2} \text{ (or } 0.5)"),
+            (r"50\%", r"50\% (0.5)"),
+        ),
+        *(
+            (r"\frac13", r"\frac13 (0.333...)"),
+            (r"\frac13", r"\frac{1}{3} (\approx 0.33)"),
+            ("x=5", "x=5 (five)"),
+        ),
+        *(
+            (r"\frac13", r"\frac13 (33.3\%)"),
+            ("2(3)", "6"),
+            ("5(5)", "25"),
+            (r"\frac12(4)", "2"),
+            ("4(0.25)", "1"),
+        ),
     ],
     "capitals were in order only where they were plain": [
         *(("LQSX", r"\mathbf{LQSX}"), ("LQSX", r"\text{LQSX}"), (r"\text{VW}", "VW"), (r"\text{AB}", "AB")),

@@ -254,7 +254,7 @@ class Parser:
         return self.nested(self.signed_term)
 
     def term(self) -> Node:
-        factors = [self.power()]
+        start, factors = self.index, [self.power()]
         quantities.units(self)
         while True:
             token = self.tokens[self.index]
@@ -269,6 +269,8 @@ class Parser:
                 factors.append(("pow", self.signed_factor(), num(-1)))
             elif operator == "mod":
                 factors = [("mod", product(factors), self.signed_factor())]
+            elif self.at("(") and numerals.told_again(self, start, product(factors)):
+                pass  # five (5)
             elif self.starts_factor() and not quantities.at_smaller_unit(self):
                 before = self.tokens[self.index - 1]
                 if token.kind == "num" and before.kind in _UNSIGNED and before.text != "i":

@@ -9,6 +9,7 @@ well be a point or a probability.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from mathref.grading.vocabulary import FRACTION_WORDS, MULTIPLIERS, NUMBER_WORDS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
+    from mathref.grading.lexer import Token
 
 MAX_DIGITS = 4_000  # of one literal; below Python's own limit of 4,300 for int()
 
@@ -232,6 +234,78 @@ def called_selection(p: Parser) -> Node | None:
         return None
     p.index += 5
     return selection("C", literal(top.text), literal(bottom.text))
+
+
+# ---------------------------------------------------------------- values told twice
+_LEADING = frozenset("or about approximately approx ie = equals".split())
+_IN_WORDS = frozenset((*NUMBER_WORDS, *FRACTION_WORDS, *MULTIPLIERS))
+_CLOTHES = {  # what a value wears, and what it may wear beside it; 2(3) and \frac12(4) are products
+    "words": ("percent", "fraction", "decimal", "whole"),
+    "percent": ("words", "fraction", "decimal", "whole"),
+    "fraction": ("words", "percent", "decimal"),
+    "decimal": ("words", "percent", "fraction"),
+    "whole": ("words", "percent"),
+}
+
+
+def told_again(p: Parser, start: int, value: Node) -> bool:
+    r"""Consume a bracket that tells the value before it again, in other clothes: five (5), \frac12 (50\%).
+    The value begins at the token `start`. ParseError where the bracket tells another one: 5 (six).
+    """
+    opening, told = p.index, _rational(value)
+    first = opening + 1 + (p.peek(1).text in _LEADING)
+    end = first
+    while end < first + 8 and p.tokens[end].kind != "end" and p.tokens[end].text not in ("(", ")"):
+        end += 1
+    clothes, gloss = _clothes(p.tokens[start:opening]), _clothes(p.tokens[first:end])
+    if told is None or p.tokens[end].text != ")" or gloss not in _CLOTHES[clothes]:
+        return False
+    p.index, dropped = first, len(p.dropped)
+    again = _rational(p.nested(lambda: p.bracket("(")))
+    del p.dropped[dropped:]
+    if again is not None:
+        if "percent" in (clothes, gloss):
+            told, again = (told, again / 100) if gloss == "percent" else (told / 100, again)
+        signed = -told if start and p.tokens[start - 1].text == "-" else told
+        if again in (told, signed) or abs(told - again) <= _half_a_place(p.tokens[first], gloss):
+            return True
+    if again is not None and {"words", "percent"}.intersection((clothes, gloss)):
+        raise ParseError("another value in words or percent")
+    p.index = opening
+    return False
+
+
+def _clothes(tokens: list[Token]) -> str:
+    """How a number is written."""
+    texts = {token.text for token in tokens}
+    if texts & _IN_WORDS:
+        return "words"
+    if texts & {"%", "percent"}:
+        return "percent"
+    if texts & {"/", "frac", "dfrac", "tfrac"}:
+        return "fraction"
+    return "decimal" if any("." in text for text in texts) else "whole"
+
+
+def _half_a_place(token: Token, clothes: str) -> Fraction:
+    """By how much a number told again may be rounded: half a unit of its last place, of two or more."""
+    places = len(token.text.partition(".")[2]) + 2 * (clothes == "percent")
+    return Fraction(1, 2 * 10**places) if token.kind == "num" and 2 <= places < 99 else Fraction(0)
+
+
+def _rational(node: Node) -> Fraction | None:
+    """The value of a plain number in a tree, else None."""
+    if node[0] == "num":
+        return Fraction(node[1])
+    if node[0] == "pow" and node[2] == num(-1):
+        bottom = _rational(node[1])
+        return 1 / bottom if bottom else None
+    if node[0] not in ("add", "mul"):
+        return None
+    parts = [_rational(part) for part in node[1]]
+    if None in parts:
+        return None
+    return sum(parts, Fraction(0)) if node[0] == "add" else math.prod(parts, start=Fraction(1))
 
 
 # ---------------------------------------------------------------- number words
