@@ -114,13 +114,19 @@ DIFFERENT: dict[str, Pairs] = {
             ("2", denied)
             for denied in (
                 *("all real numbers except x=2", r"\text{all real numbers except } x = 2", "not x=2"),
-                *("undefined at x=2", r"\text{no solution if } k = 2", "no solution unless x=2"),
+                *(
+                    "undefined at x=2",
+                    "increasing when x=2",
+                    r"\text{no solution if } k = 2",
+                    "no solution unless x=2",
+                ),
                 *(r"\text{all } x \text{ except } x=2", "discontinuous at x=2", r"\text{at most}=2"),
             )
         ),
         *(("x=2", "all real numbers except x=2"), ("x=2", "no solution unless x=2"), ("5 if x=2", "2")),
     ],
     "what can be solved for its letters is no name": [
+        *(("5", r"\sin x=5"), ("5", r"\frac{x}{y}=5"), ("5", "(x+y)(z)=5"), ("0.3", "P(A)P(B)=0.3")),
         *(
             ("4", "x^2=4"),
             ("6", "2x=6"),
@@ -149,6 +155,7 @@ DIFFERENT: dict[str, Pairs] = {
         ),
     ],
     "quantities of several names are several": [
+        *((r"\phi(12)=4", r"\phi(10)=4"), (r"(f+g)(x)=x^2", r"(f-g)(x)=x^2"), (r"\sin A=5", r"\cos A=5")),
         *(
             ("P(X=2)=0.3", "P(X=3)=0.3"),
             (r"P(X\ge2)=0.3", "P(X>2)=0.3"),
@@ -485,6 +492,22 @@ EQUAL: dict[str, Pairs] = {
         *(("5", rf"{name}=5") for name in (r"\lfloor x\rfloor", r"\Delta x", r"\lim_{x\to2}f(x)", r"\dim V")),
         *((r"4x^2", r"(f\circ g)(x)=4x^2"), (r"\Pr(A)=0.3", "P(A)=0.3"), ("E[X]=5", "E(X)=5")),
         *((r"P(X\ge2)=0.3", "P(X>=2)=0.3"), (r"P(A\cap B)=P(A)P(B)=0.2", "0.2")),
+    ],
+    "operators on functions were no names": [
+        *(
+            ("5", rf"{name}=5")
+            for name in ("(f-g)(2)", r"\left(\frac{f}{g}\right)(2)", r"\sin A", r"\cos\angle ABC")
+        ),
+        *(("5", rf"{name}=5") for name in (r"\phi(12)", r"\hat{\beta}_1", r"\text{length of }\overline{AB}")),
+        *(
+            ("5", rf"{name}=5")
+            for name in (r"|\mathbf{u}-\mathbf{v}|", r"\mathbf{u}\cdot(\mathbf{v}\times\mathbf{w})")
+        ),
+        *(
+            ("2x", rf"{name}=2x")
+            for name in (r"\frac{d}{dx}f(x)", r"\frac{\partial f}{\partial x}", r"\nabla f")
+        ),
+        *((r"x^2+1", "(f+g)(x)=x^2+1"), (r"\frac23", r"\frac{AB}{CD}=\frac23"), ("2", "when x=2")),
     ],
     "a vector had to have a plain name": [
         *(

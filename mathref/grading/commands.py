@@ -322,6 +322,8 @@ def order(p: Parser) -> Node | None:
     """Letters as a whole element that a product would lose: an order of capitals, CBAD or C B A D or HT, and
     Roman numerals, II or (ii). Two other capitals than of a toss or a verdict are a segment.
     """
+    if p.peek().kind != "let" and not p.at("("):
+        return None
     small = not p.depth and (_small_numeral(p, 0) or _small_numeral(p, 1))
     letters = small or capitals(p)
     end = p.index + len(letters) + (2 if small and p.at("(") else 0)
@@ -362,11 +364,15 @@ def figure(p: Parser, name: str) -> Node:
     return ("sym", f"\\{name} {min(letters, letters[::-1]) if name == 'angle' else letters}")
 
 
+def accented(p: Parser) -> Node:
+    r"""\hat{p}, \vec{v}_1: what bears an accent that does not matter, and its index."""
+    body = p.argument()
+    return p.subscripted(body[1]) if body[0] == "sym" and p.take("_") else body
+
+
 def arrow(p: Parser) -> Node:
     r"""\vec{v}, and \overrightarrow{AB}, which is not \overrightarrow{BA}."""
-    body = p.argument()
-    if body[0] == "sym" and p.take("_"):
-        return p.subscripted(body[1])
+    body = accented(p)
     if body[0] == "mul" and all(n[0] == "sym" and n[1].isupper() for n in body[1]):
         return ("sym", "\\vec " + "".join(n[1] for n in body[1]))
     return body
@@ -459,7 +465,7 @@ _COMMANDS: dict[str, Callable[[Parser], Node]] = {
     "mathbb": blackboard,
     **dict.fromkeys(
         ("hat", "widehat", "underline", "mathring", "tilde", "widetilde"),
-        lambda p: p.argument(),
+        accented,
     ),
 }
 PRIMARY_COMMANDS = (

@@ -286,8 +286,11 @@ def form_key(form: Form) -> Hashable | None:
     if form.kind in ("list", "set"):
         if len(set(keys)) == 1 and form.parts[0].kind not in ("set", "list"):  # {{}} is not {}
             return keys[0]
-        # 1,2 may answer for the point (1,2) and for the set {1,2}, which differ; 1 or 2 is no point.
-        tied = form.kind == "list" and form.name != "or"
+        # 1,2 may answer for the point (1,2) and for the set {1,2}, which differ. 1 or 2 is no point, but
+        # alternatives that are intervals are their union, too.
+        tied = form.kind == "list" and (
+            form.name != "or" or any(p.kind in ("tuple", "reals") for p in form.parts)
+        )
         return None if tied else ("members", frozenset(keys))
     if form.kind in ("union", "orders"):
         return (form.kind, frozenset(Counter(keys).items()))

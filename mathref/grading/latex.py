@@ -166,7 +166,7 @@ class Parser:
         r"""Expressions joined by =, <, \in and the like; `named` is a left-hand side that was read
         already.
         """
-        named = named or names.quantity(self) or names.function(self)
+        named = named or names.function(self)
         parts: list[Any] = [named] if named else []
         if not named:
             parts.append(None if self.relation() else self.ratio())

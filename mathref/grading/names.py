@@ -15,7 +15,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from mathref.grading.numerals import literal
-from mathref.grading.syntax import Node, ParseError
+from mathref.grading.syntax import Node, ParseError, num
 from mathref.grading.vocabulary import RELATIONS, SYMBOL_COMMANDS
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _DENIALS = re.compile(
     r"\b(?:not|no(?! of\b)|none|nor|never|neither|cannot|isn't|aren't|doesn't|don't|can't|than"
     r"|at (?:least|most)|more|fewer|except|excluding|excluded|exception|unless|without|besides|other"
-    r"|if|when|whenever|provided|undefined|discontinuous|discontinuity|inconsistent|impossible|singular"
-    r"|diverges|divergent|fails)\b"
+    r"|undefined|discontinuous|discontinuity|inconsistent|impossible|singular"
+    r"|diverges|divergent|fails)\b|\w (?:if|when|whenever|provided)\b"
 )
 
 
@@ -39,9 +39,11 @@ def of_words(words: str) -> Node:
 
 # ---------------------------------------------------------------- among tokens
 _GREEK = "|".join(sorted(SYMBOL_COMMANDS))
-_LETTER = rf"(?:\\vec )?(?:[A-Za-z]|\\(?:{_GREEK})\b)(?: ')*(?: _ \S+)?"
+_LETTER = rf"(?:\\(?:vec|overline|hat) )?(?:[A-Za-z]|\\(?:{_GREEK})\b)(?: ')*(?: _ \S+)?"
 _VECTOR = r"\\(?:vec [A-Za-z]|overrightarrow [A-Z] [A-Z])(?: _ \S+)?"
+_VECTORS = rf"(?:(?:{_VECTOR}|[-+()]|\\(?:cdot|times))(?: |$))+"
 _INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))+"  # of brackets, with two more levels within
+_FUNCTIONS = r"(?:\\[dt]?frac )?[f-hF-H] (?:(?:\\cdot|[-+*/]) )?[f-hF-H]"  # (f + g)(x)
 _EVENT = r"(?:[^-+*/^()]|\^ [cC]\b)"
 _SETS = r"(?:[A-Z'()^c ]|\\overline )*\\(?:cup|cap|setminus)\b(?:[A-Z'()^c ]|\\(?:cup|cap|overline)\b)+"
 _QUANTITY = re.compile(
@@ -51,24 +53,26 @@ _QUANTITY = re.compile(
             rf"P \({_INSIDE} (?:[<>]=?|!?=|in) {_INSIDE}\)",  # unless it is a statement: P(X + Y > 2)
             rf"E \({_INSIDE}\)",
             rf"n \({_SETS}\)",
-            rf"\| (?:{_SETS}|{_VECTOR}) \|",
+            rf"\| (?:{_SETS} |{_VECTORS})\|",
             r"\\\| [^|]+ \\\|",
             r"\\l(floor|ceil) (?:(?!\\[lr](?:floor|ceil)).)+ \\r(?:floor|ceil)",
             r"\( [A-Z](?: [A-Z])+ \)",  # [ABC], an area
-            rf"\( {_LETTER} \\circ {_LETTER} \) \({_INSIDE}\)",
+            rf"(?P<applied>\( (?:{_LETTER} \\circ {_LETTER}|{_FUNCTIONS}) \) \({_INSIDE}\))",
+            r"\\(?:sin|cos|tan|cot|sec|csc) (?:[A-Z]|\\angle(?: [A-Z])+)",  # of an angle of a triangle
             rf"\\(?:bar|overline|Delta) {_LETTER}",
-            rf"{_VECTOR} \\(?:cdot|times) {_VECTOR}",
+            rf"(?=.*\\cdot){_VECTORS}",
             rf"(?:\\(?:det|deg|dim|gcd|lcm|max|min)|[a-z']{{2,}}(?: [a-z']+)*)(?: _(?: \\vec)? \S+)?"
             rf"(?: {_LETTER})*(?: \({_INSIDE}\))?",
         )
     )
 )
-_HEADS = frozenset(r"P E n | [ ( lfloor lceil bar overline Delta vec overrightarrow".split()) | frozenset(
-    "det deg dim gcd lcm max min".split()
+_HEADS = frozenset(
+    "P E n | [ ( lfloor lceil bar overline Delta vec overrightarrow det deg dim gcd lcm max min"
+    " sin cos tan cot sec csc".split()
 )
 _OPENING, _CLOSING = frozenset(("(", "[", "{", r"\{")), frozenset((")", "]", "}", r"\}"))
 _ROUND = {"[": "(", "]": ")", "mid": "|"}  # E[X] is E(X)
-MAX_TOKENS = 60  # of a left-hand side
+MAX_TOKENS = 60  # of the left-hand side of a quantity
 
 
 def _sides(p: Parser) -> tuple[int, int, int]:
@@ -76,14 +80,14 @@ def _sides(p: Parser) -> tuple[int, int, int]:
     zeros where there is none.
     """
     first = last = depth = 0
-    for end in range(p.index, min(p.index + MAX_TOKENS, len(p.tokens))):
+    for end in range(p.index, len(p.tokens)):
         token = p.tokens[end]
         depth += (token.text in _OPENING) - (token.text in _CLOSING)
         if depth < 0 or token.kind == "end" or (not depth and token.text in (",", ";", "and", "or")):
             return (first, last, end) if first else (0, 0, 0)
         if not depth and token.kind in ("op", "cmd") and RELATIONS.get(token.text) in ("=", "~"):
             first, last = first or end, end
-        elif not depth and not first and token.text in RELATIONS:
+        elif not first and (end - p.index > MAX_TOKENS or (not depth and token.text in RELATIONS)):
             break
     return 0, 0, 0
 
@@ -98,21 +102,24 @@ def quantity(p: Parser) -> Node | None:
         _ROUND.get(t.text, RELATIONS.get(t.text, "\\" * (t.kind == "cmd") + t.text)) for t in tokens
     )
     letters = {token.text for token in tokens if token.kind == "let"}
-    if not tokens or not _QUANTITY.fullmatch(spelled) or _DENIALS.search(spelled.partition("(")[0]):
+    found = _QUANTITY.fullmatch(spelled)
+    if found is None or _DENIALS.search(spelled.partition("(")[0]):
         return None
     if not letters and any(token.kind == "num" for token in tokens):  # gcd(12, 18) = 6 is a calculation
         return None
     # What stands behind may be chained, P(A \cap B) = P(A) P(B) = 0.2; a function's value has its argument.
-    if not any(token.text == "circ" for token in tokens):
-        if letters.intersection(token.text for token in p.tokens[last:end]):
-            return None
+    if not found["applied"] and letters.intersection(token.text for token in p.tokens[last:end]):
+        return None
     p.index = first
     return ("sym", spelled)
 
 
+_ARITHMETIC = frozenset("phi varphi tau sigma mu".split())  # functions of whole numbers
+
+
 def function(p: Parser) -> Node | None:
     """`p(x)`, `T(a, b)` or `p(2)` as the whole left-hand side of an equation names a function."""
-    if p.peek().kind != "let" or p.peek(1).text != "(":
+    if (p.peek().kind != "let" and p.peek().text not in _ARITHMETIC) or p.peek(1).text != "(":
         return None
     end = 3
     while p.peek(end).text == "," and end < 7:
@@ -133,7 +140,7 @@ _SIZED = re.compile(r"[A-Zuvwz]")  # |z|, |v| and |A| are sizes, |x| = 5 is to b
 
 
 def of(node: Node) -> Hashable:
-    """The name that an assignment's left-hand side is, or None: x, f(x), (x,y), |AB|, AB, V_1:V_2."""
+    """The name that an assignment's left-hand side is, or None: x, f(x), (x,y), |AB|, AB, V_1:V_2, AB/CD."""
     if node[0] in ("sym", "call"):
         return node
     if node[0] == "const" and node[1] != "pi":
@@ -146,11 +153,17 @@ def of(node: Node) -> Hashable:
         return node
     if node[0] == "fn" and node[1] == "abs" and (inner := of(node[2][0])):
         return node if inner[0] != "sym" or _SIZED.match(inner[1]) else None
-    if node[0] in ("lim", "int", "sum", "prod") and _calls(node):  # of a function nothing is known about
+    if node[0] in ("lim", "int", "sum", "prod", "diff") and _calls(
+        node
+    ):  # of a function nothing is known about
         return node
     if node[0] == "mul" and all(part[0] == "sym" for part in node[1]):
         letters = [part[1] for part in node[1]]
-        if all(map(str.isupper, letters)) or any(x.startswith(("\\angle", "\\triangle")) for x in letters):
+        segment = all(map(str.isupper, letters)) and len(set(letters)) == len(letters)  # but P(A)P(B)
+        if segment or any(x.startswith(("\\angle", "\\triangle", "\\nabla")) for x in letters):
+            return node
+    if node[0] == "mul" and len(node[1]) == 2 and node[1][1][0] == "pow" and node[1][1][2] == num(-1):
+        if all(part[0] == "mul" and of(part) for part in (node[1][0], node[1][1][1])):  # AB/CD
             return node
     return None
 
