@@ -117,6 +117,7 @@ DIFFERENT: dict[str, Pairs] = {
                 *(
                     "undefined at x=2",
                     "increasing when x=2",
+                    r"\text{no solution if }k=2",
                     r"\text{no solution if } k = 2",
                     "no solution unless x=2",
                 ),
@@ -126,6 +127,12 @@ DIFFERENT: dict[str, Pairs] = {
         *(("x=2", "all real numbers except x=2"), ("x=2", "no solution unless x=2"), ("5 if x=2", "2")),
     ],
     "what can be solved for its letters is no name": [
+        *(
+            ("4", "two x = 4"),
+            ("12", "three times x = 12"),
+            ("10", "twice x = 10"),
+            ("5", r"\text{negative }x=5"),
+        ),
         *(("5", r"\sin x=5"), ("5", r"\frac{x}{y}=5"), ("5", "(x+y)(z)=5"), ("0.3", "P(A)P(B)=0.3")),
         *(
             ("4", "x^2=4"),
@@ -151,10 +158,20 @@ DIFFERENT: dict[str, Pairs] = {
         *(("5", r"\lfloor x\rfloor+\lceil x\rceil=5"), ("x", r"\max(x,y)=x"), ("5", r"\int_0^k x\,dx=5")),
         *(
             (r"\begin{pmatrix}1\\2\end{pmatrix}", rf"{left}=\begin{{pmatrix}}1\\2\end{{pmatrix}}")
-            for left in (r"2\mathbf{v}", r"-\mathbf{v}", r"\mathbf{v}+\begin{pmatrix}1\\0\end{pmatrix}")
+            for left in (
+                r"\frac{A}{2}",
+                r"2\mathbf{v}",
+                r"-\mathbf{v}",
+                r"\mathbf{v}+\begin{pmatrix}1\\0\end{pmatrix}",
+            )
         ),
     ],
     "quantities of several names are several": [
+        *(
+            (rf"{factor}\vec a\times\vec b=\vec c", rf"{factor}\vec b\times\vec a=\vec c")
+            for factor in ("", "2")
+        ),
+        (r"\mathbf{a}\times\mathbf{b}=(1,2,3)", r"\mathbf{b}\times\mathbf{a}=(1,2,3)"),
         *((r"\phi(12)=4", r"\phi(10)=4"), (r"(f+g)(x)=x^2", r"(f-g)(x)=x^2"), (r"\sin A=5", r"\cos A=5")),
         *(
             ("P(X=2)=0.3", "P(X=3)=0.3"),
@@ -507,7 +524,12 @@ EQUAL: dict[str, Pairs] = {
             ("2x", rf"{name}=2x")
             for name in (r"\frac{d}{dx}f(x)", r"\frac{\partial f}{\partial x}", r"\nabla f")
         ),
-        *((r"x^2+1", "(f+g)(x)=x^2+1"), (r"\frac23", r"\frac{AB}{CD}=\frac23"), ("2", "when x=2")),
+        *(
+            (r"x^2+1", "(f+g)(x)=x^2+1"),
+            (r"\frac23", r"\frac{AB}{CD}=\frac23"),
+            ("The area = 5", "area = 5"),
+            ("2", "when x=2"),
+        ),
     ],
     "a vector had to have a plain name": [
         *(

@@ -10,7 +10,6 @@ character each, as TeX does.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,9 +20,7 @@ from mathref.grading.numerals import literal
 from mathref.grading.syntax import Node, ParseError, divide, neg, num, product
 from mathref.grading.vocabulary import (
     CALLABLE_LETTERS,
-    IGNORED_COMMANDS,
     RELATIONS,
-    TEXT_COMMANDS,
 )
 
 MAX_DEPTH = 60  # nested groups; each costs about ten Python frames
@@ -474,11 +471,6 @@ class Parser:
         return node
 
 
-# Capitals alone are letters in their order, or a segment, upright or not.
-_STYLED = re.compile(r"(?:\\([A-Za-z]+)\s*)?\{\s*([A-Z]{2,})\s*\}")
-_STYLES = IGNORED_COMMANDS | frozenset(TEXT_COMMANDS)
-
-
 def _ending(token: Token) -> bool:
     """Whether an exponent is a word, as that of an ordinal is, and no letter set upright."""
     return token.kind == "word" and len(token.text) > 1
@@ -492,8 +484,6 @@ def parse(text: str) -> Node:
     """The tree of a cleaned answer; ParseError unless the whole text is one."""
     if len(text) > MAX_LENGTH:
         raise ParseError(f"longer than {MAX_LENGTH} characters")
-    if (styled := _STYLED.fullmatch(text)) and (styled.group(1) or "bf") in _STYLES:
-        text = styled.group(2)
     parser = Parser(tokenize(text))
     label = commands.choice_label(parser)
     try:

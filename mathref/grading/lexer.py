@@ -132,6 +132,9 @@ _RARE = tuple(  # a sign without which the pattern cannot occur, the pattern, wh
     )
 )
 _BOLD_LETTER = re.compile(r"\\(?:mathbf|boldsymbol|bm)\s*(?=\{\s*[a-z]\s*\}|\s[a-z](?![A-Za-z]))")  # vectors
+_STYLED = re.compile(  # capitals alone are letters in their order, or a segment, upright and bold or not
+    rf"(?:\\(?:{TEXT_COMMANDS}|bm|boldsymbol|math(?:bf|sf|cal|tt))\s*)?\{{\s*([A-Z]{{2,}})\s*\}}"
+)
 _ROW_SPACE = re.compile(r"(\\\\)\s*\[-?[\d.]+\s*[a-z]{2}\]")  # the length in \\[2pt]
 
 
@@ -199,6 +202,8 @@ def clean(text: str) -> str:
         text = text[1:-1].strip()
     while text and (text[-1] in ".,;" or text.endswith("\\\\")) and not text.endswith(("...", "\\,")):
         text = text[: -2 if text[-1] == "\\" else -1].rstrip()
+    if match := _STYLED.fullmatch(text):
+        return match.group(1)
     return text[0] if text[1:] == ")" else text
 
 
@@ -240,14 +245,15 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _VECTOR = r"\\(?:mathbf|boldsymbol|bm|vec|overrightarrow)\s*(?:\{\s*\\?[A-Za-z]+\s*\}|[A-Za-z])"
-_CROSS_PRODUCT = re.compile(rf"{_VECTOR}\s*\\times\s*{_VECTOR}(?![^=]*=)")  # on the left it is a name
+_CROSS_PRODUCT = re.compile(rf"{_VECTOR}\s*\\times\s*{_VECTOR}")
+_NAMED_PRODUCT = re.compile(rf"(?:{_VECTOR}|\\(?:cdot|times|\|)|[-+()|\s])+=")  # which keeps its order
 _UNGROUPED = re.compile(r"\d+(\.\d+)?")
 _DEPTH = dict.fromkeys(("(", "[", r"\{", r"\langle"), 1) | dict.fromkeys((")", "]", r"\}", r"\rangle"), -1)
 
 
 def tokenize(text: str) -> list[Token]:
     """Tokens of a cleaned text; ParseError at the first character that belongs to no token."""
-    if _CROSS_PRODUCT.search(text):
+    if _CROSS_PRODUCT.search(text) and not _NAMED_PRODUCT.match(text):
         raise ParseError("a product of vectors, which no product of numbers may stand for")
     tokens: list[Token] = []
     position, depth, spaced, end = 0, 0, False, len(text)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-from mathref.grading.numerals import literal
+from mathref.grading.numerals import literal, words_ahead
 from mathref.grading.syntax import Node, ParseError, num
 from mathref.grading.vocabulary import RELATIONS, SYMBOL_COMMANDS
 
@@ -27,11 +27,14 @@ _DENIALS = re.compile(
     r"|at (?:least|most)|more|fewer|except|excluding|excluded|exception|unless|without|besides|other"
     r"|undefined|discontinuous|discontinuity|inconsistent|impossible|singular"
     r"|diverges|divergent|fails)\b|\w (?:if|when|whenever|provided)\b"
+    r"|^(?:half|twice|thrice|negative|minus)\b|(?<!\\)\b(?:times|plus|minus) \S"  # three times x = 12
 )
 
 
 def of_words(words: str) -> Node:
-    """Words as a name; ParseError where they deny or restrict what follows: no solution unless x = 2."""
+    """Words as a name; ParseError where they deny, restrict or change what follows: no solution unless
+    x = 2.
+    """
     if _DENIALS.search(words):
         raise ParseError("words that deny what they stand before")
     return ("sym", words)
@@ -55,12 +58,12 @@ _QUANTITY = re.compile(
             rf"n \({_SETS}\)",
             rf"\| (?:{_SETS} |{_VECTORS})\|",
             r"\\\| [^|]+ \\\|",
-            r"\\l(floor|ceil) (?:(?!\\[lr](?:floor|ceil)).)+ \\r(?:floor|ceil)",
+            r"\\l(?:floor|ceil) (?:(?!\\[lr](?:floor|ceil)).)+ \\r(?:floor|ceil)",
             r"\( [A-Z](?: [A-Z])+ \)",  # [ABC], an area
             rf"(?P<applied>\( (?:{_LETTER} \\circ {_LETTER}|{_FUNCTIONS}) \) \({_INSIDE}\))",
             r"\\(?:sin|cos|tan|cot|sec|csc) (?:[A-Z]|\\angle(?: [A-Z])+)",  # of an angle of a triangle
             rf"\\(?:bar|overline|Delta) {_LETTER}",
-            rf"(?=.*\\cdot){_VECTORS}",
+            rf"(?=.*\\(?:cdot|times)){_VECTORS}",
             rf"(?:\\(?:det|deg|dim|gcd|lcm|max|min)|[a-z']{{2,}}(?: [a-z']+)*)(?: _(?: \\vec)? \S+)?"
             rf"(?: {_LETTER})*(?: \({_INSIDE}\))?",
         )
@@ -94,13 +97,14 @@ def _sides(p: Parser) -> tuple[int, int, int]:
 
 def quantity(p: Parser) -> Node | None:
     r"""`P(X = 2)`, `\det A`, `\text{Var}(X)` as the whole left-hand side of an equation: a name."""
-    if p.peek().text not in _HEADS and p.peek().kind != "word":
+    if (p.peek().text not in _HEADS and p.peek().kind != "word") or words_ahead(p):
         return None
     first, last, end = _sides(p)
     tokens = [token for token in p.tokens[p.index : first] if token.text not in ("{", "}")]
     spelled = " ".join(
         _ROUND.get(t.text, RELATIONS.get(t.text, "\\" * (t.kind == "cmd") + t.text)) for t in tokens
     )
+    spelled = spelled.removeprefix("the ")
     letters = {token.text for token in tokens if token.kind == "let"}
     found = _QUANTITY.fullmatch(spelled)
     if found is None or _DENIALS.search(spelled.partition("(")[0]):
@@ -153,9 +157,7 @@ def of(node: Node) -> Hashable:
         return node
     if node[0] == "fn" and node[1] == "abs" and (inner := of(node[2][0])):
         return node if inner[0] != "sym" or _SIZED.match(inner[1]) else None
-    if node[0] in ("lim", "int", "sum", "prod", "diff") and _calls(
-        node
-    ):  # of a function nothing is known about
+    if node[0] in ("lim", "int", "sum", "prod", "diff") and _holds(node, "call"):  # of an unknown function
         return node
     if node[0] == "mul" and all(part[0] == "sym" for part in node[1]):
         letters = [part[1] for part in node[1]]
@@ -174,9 +176,8 @@ def of_vector(left: Node, right: Node) -> Hashable:
     """
     if not _is_vector(right) or left[0] not in ("add", "mul", "pow") or _is_vector(left):
         return None
-    if left[0] == "mul" and sum(part[0] != "num" for part in left[1]) < 2:
-        return None
-    return left
+    multiple = left[0] == "mul" and sum(_holds(part, "sym", "call") for part in left[1]) < 2
+    return None if multiple else left
 
 
 def _is_vector(node: Node) -> bool:
@@ -186,9 +187,11 @@ def _is_vector(node: Node) -> bool:
     return node[0] == "matrix" or (node[0] == "tuple" and node[1] == "(")
 
 
-def _calls(node: object) -> bool:
-    """Whether a function nothing is known about is called somewhere in a tree."""
-    return isinstance(node, tuple) and (node[:1] == ("call",) or any(map(_calls, node)))
+def _holds(node: object, *kinds: str) -> bool:
+    """Whether a tree of one of these kinds is somewhere in a tree."""
+    return isinstance(node, tuple) and (
+        node[:1] in [(k,) for k in kinds] or any(_holds(n, *kinds) for n in node)
+    )
 
 
 def mentions(node: object, name: Hashable) -> bool:
