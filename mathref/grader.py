@@ -56,7 +56,7 @@ _FILLER = (
     r"|given\s+by|found\s+to\s+be|equal\s+to|approximately|about|roughly|around|also|still|only"
 )
 _SENTENCE = re.compile(
-    r"\b(?:answers?|(?:correct|right)\s+(?:option|choice))"
+    r"\banswers?"
     r"(?:(?:\s+(?:to|of|for)(?:\s+(?!(?:where|that|which)\b)(?:[\w()]+|\$[^$\n]{1,99}\$)){1,8}?"
     rf"|,\s*(?:{_FILLER}),)?"
     r"\s+(?:is|are|equals?|(?:would|will|must|should)\s+be)\b|\s*(?:\*\*\s*)?[:=])"
@@ -64,12 +64,18 @@ _SENTENCE = re.compile(
     rf"(?:[\s,]*\b(?:{_FILLER})\b,?)*(?:\s*:)?\s*(?:\*\*)?\s*",
     re.IGNORECASE,
 )
+# Where no answer is stated otherwise: "The correct option is (C)".
+_CHOICE = re.compile(
+    r"\b(?:correct|right)\s+(?:option|choice)\s*(?:\s+(?:is|would\s+be|must\s+be)\b|:)\s*(?:\*\*)?"
+    r"(?=[\s$(*]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{\s*)?\(?(?-i:[A-E])\b)",
+    re.IGNORECASE,
+)
 # The other way round: "Thus 7 is our answer". Only behind such a word, else 7 may be a part of "x + 7".
 _ANSWERS = re.compile(
     r"(?:^|[.:]\s+|\b(?:so|thus|hence|therefore|then|that|means|option|choice)\b,?\s+)(?:\*\*)?"
     r"(?:\$([^$\n]{1,500})\$|\\\(([^\n]{1,500}?)\\\)|(\(?(?:-?[\w./]{0,20}\d[\w./%]{0,20}|(?-i:[A-E]))\)?))"
     r"(?:\*\*)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:(?:final|correct|right|desired|required)\s+)?"
-    r"(?:answer|option|choice)s?\b",
+    r"(?:answer|option|choice)s?\b(?!\s+(?:to|for|of)\b)",
     re.MULTILINE | re.IGNORECASE,
 )
 _FORMULA = re.compile(
@@ -81,8 +87,8 @@ _END_OF_SENTENCE = re.compile(
     r"\.?(?<!\s)\s*I hope it is correct|(?<!\b[ap]\.m)(?<!\bsq)(?<!\bapprox)(?<!\.\.)\.(?=\s|$|\*)"
     r"|(?:(?<=\b[ap]\.m\.)|(?<=\.\.\.))(?:\.|(?=\s+(?-i:[A-Z])|\s*$))"
     r"|(?:,|(?<=\S))\s+(?:\(?(?:because|since)\b|as\s+(?:desired|required|claimed|expected|needed|wanted)\b"
-    r"|(?:(?:and|but)\s+|(?<=,\s)|\()not\s+(?=[-\d$\\(]|(?-i:[A-E])\b)|(?:rather\s+than|instead\s+of)\b)"
-    r"|,\s+(?:(?:and|so)\s+we|as)\b|(?<=[\d$)}*]),?\s+which\b|\n",
+    r"|(?:and\s+|(?<=,\s)|\()not\s+(?=[-\d$\\(]|(?-i:[A-E])\b)|(?:rather\s+than|instead\s+of)\b)"
+    r"|,\s+(?:(?:and|so)\s+we|as(?!\s+(?:well|long|soon|is|are)\b))\b|(?<=[\d$)}*]),?\s+which\b|\n",
     re.IGNORECASE,
 )
 _BOLD_OPENS = re.compile(r"(?:^|\s)\*\*\s*$")
@@ -133,7 +139,7 @@ def _verdict(sentence: str) -> str:
 
 def _stated(text: str) -> str | None:
     """What follows the last "the answer is": a formula between dollars, else the rest of its sentence."""
-    found, answers = _last(_SENTENCE, text), _last(_ANSWERS, text)
+    found, answers = _last(_SENTENCE, text) or _last(_CHOICE, text), _last(_ANSWERS, text)
     if answers and (found is None or answers.end() > found.start()):
         return answers.group(answers.lastindex).strip() or None
     if found is None:

@@ -506,7 +506,7 @@ EQUAL: dict[str, Pairs] = {
         ),
         *(("5", rf"{name}=5") for name in (r"\text{lcm}(a,b)", r"\text{LCM}", r"n(A\cap B)", r"|A\cup B|")),
         *(("5", rf"{name}=5") for name in (r"\mathbf{a}\cdot\mathbf{b}", r"\overrightarrow{AB}\cdot\vec{c}")),
-        *(("5", rf"{name}=5") for name in (r"\lfloor x\rfloor", r"\Delta x", r"\lim_{x\to2}f(x)", r"\dim V")),
+        *(("5", rf"{name}=5") for name in (r"\bar x", r"\Delta x", r"\lim_{x\to2}f(x)", r"\dim V")),
         *((r"4x^2", r"(f\circ g)(x)=4x^2"), (r"\Pr(A)=0.3", "P(A)=0.3"), ("E[X]=5", "E(X)=5")),
         *((r"P(X\ge2)=0.3", "P(X>=2)=0.3"), (r"P(A\cap B)=P(A)P(B)=0.2", "0.2")),
     ],

@@ -15,6 +15,14 @@ from mathref.grader import canonical, compare, extract_answer, grade, is_equival
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 DIFFERENT = {
+    "a factor in brackets was taken for the value told again": [
+        *((r"\frac32", r"\frac12(0.5)(3)"), (r"\frac32", r"\frac12(0.5)+1"), ("5", r"0.5(\frac12)(10)")),
+        *((r"\frac12", r"1-\frac12(0.5)"), ("0.5x", r"0.5(\frac12)x"), ("2", r"1.5(\frac32)+0.5")),
+    ],
+    "what is to be solved for x was a name": [
+        *(("2", r"\lfloor x\rfloor=2"), ("6", r"\gcd(12,x)=6"), ("12", r"\text{lcm}(x,4)=12")),
+        *(("5", r"\max(x,3)=5"), ("2", r"\min(x,3)=2")),
+    ],
     "what stands behind the point was a factor": [
         *(
             ("0", r"0.\overline6"),
@@ -232,6 +240,21 @@ DIFFERENT = {
 }
 
 EQUAL = {
+    "a gloss is one of a whole value": [
+        *((r"\frac18", r"\frac12(0.5)^2"), (r"\frac34", r"\frac12(0.5)(3)"), (r"\frac54", r"\frac12(0.5)+1")),
+        *((r"(\frac34)^{n+1}", r"\frac34(0.75)^n"), (r"\frac12,3", r"\frac12 (0.5), 3")),
+        *((r"x=\frac12", r"x = \frac12 (0.5)"), (r"-\frac12", r"-\frac12 (-0.5)")),
+    ],
+    "a stop behind them changes no layout": [
+        *(
+            (r"\begin{cases}x=3\\y=5\end{cases}", "x=3,y=5"),
+            ("x=3,y=5", r"\begin{cases}x=3\\y=5\end{cases}."),
+        ),
+        ("x=3,y=5", r"$$\begin{cases}x=3\\y=5\end{cases}.$$"),
+        (r"(3,5)\quad (5,3)", r"(3,5)\quad (5,3)."),
+        (r"x=3+5k\quad(k\in\mathbb{Z})", r"x=3+5k\quad(k\in\mathbb{Z})."),
+    ],
+    "x i is a product, and a bar a bar": [("ix", "xi"), ("x i", "i x"), (r"\bar{x}=5", r"\overline{x}=5")],
     "a relation without a left side has an unknown without a name": [
         *(("> 5", "x>5"), ("> 5", r"(5,\infty)"), (r"\ne 3", r"x \ne 3"), ("=5", "5"), (r"\approx 5", "5")),
         (r"\in (0,1)", "0<x<1"),
@@ -415,6 +438,12 @@ def test_opposites_differ_and_both_are_the_bare_number(k: int, words: set[str]) 
         (r"$x$ \\\boxed{5}", "5"),
         ("Answer: 42\n\nExplanation: the answer is found by adding.", "42"),
         ("The answer is 8. We check it. So our answer is correct.", "8"),
+        ("The answer is 5. The right choice is to add.", "5"),
+        ("The answer is 5. For this the right choice is $u=x^2$.", "5"),
+        ("The answer is 7.\nCheck: if x=3, then 4 is the answer to 1+3.", "7"),
+        ("The answer is 12. Therefore, the correct option is (B).", "12"),
+        ("The answer is $[0,5]$ but not $3$.", "$[0,5]$ but not $3$"),
+        ("The answers are 5, as well as 6.", "5, as well as 6"),
     ],
 )
 def test_extraction_of_other_ways_to_state_an_answer(text: str, answer: str) -> None:

@@ -344,7 +344,7 @@ def _small_numeral(p: Parser, offset: int) -> str:
         end += 1
     letters = "".join(p.peek(k).text for k in range(offset, end))
     closed = not offset or (p.at("(") and p.peek(end).text == ")")
-    return letters if letters in ROMAN and closed else ""
+    return letters if letters in ROMAN and letters not in ("xi", "ix") and closed else ""  # x i is a product
 
 
 def capitals(p: Parser) -> str:

@@ -182,7 +182,7 @@ def clean(text: str) -> str:
             if not any(run in GREEK_NAMES or run in FUNCTIONS for run in runs):
                 text = match.group(1) + r"\text{ " + match.group(2) + "}"
     if "\\" in text or "$" in text or "{,}" in text:
-        text = _LOOKS.sub(_respelled, text.replace("quad$", "quad $"))
+        text = _without_end(_LOOKS.sub(_respelled, text.replace("quad$", "quad $")))
         if "\\begin" in text:
             text = _ENVIRONMENT.sub("", layout.systems(_ROW_SPACE.sub(r"\1", text)))
         if "!" in text:
@@ -205,6 +205,17 @@ def clean(text: str) -> str:
     if match := _STYLED.fullmatch(text):
         return match.group(1)
     return text[0] if text[1:] == ")" else text
+
+
+_ENDS = (".", "~", r"\,", r"\;", r"\:", r"\!", r"\quad", r"\qquad")
+
+
+def _without_end(text: str) -> str:
+    """The text without blanks and stops at its end, on which no layout may depend."""
+    text = text.strip()
+    while text.endswith(_ENDS) and not text.endswith(".."):
+        text = text[: -len(max(filter(text.endswith, _ENDS), key=len))].rstrip()
+    return text
 
 
 def _plain(text: str) -> str:

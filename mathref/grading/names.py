@@ -58,7 +58,6 @@ _QUANTITY = re.compile(
             rf"n \({_SETS}\)",
             rf"\| (?:{_SETS} |{_VECTORS})\|",
             r"\\\| [^|]+ \\\|",
-            r"\\l(?:floor|ceil) (?:(?!\\[lr](?:floor|ceil)).)+ \\r(?:floor|ceil)",
             r"\( [A-Z](?: [A-Z])+ \)",  # [ABC], an area
             rf"(?P<applied>\( (?:{_LETTER} \\circ {_LETTER}|{_FUNCTIONS}) \) \({_INSIDE}\))",
             r"\\(?:sin|cos|tan|cot|sec|csc) (?:[A-Z]|\\angle(?: [A-Z])+)",  # of an angle of a triangle
@@ -70,9 +69,10 @@ _QUANTITY = re.compile(
     )
 )
 _HEADS = frozenset(
-    "P E n | [ ( lfloor lceil bar overline Delta vec overrightarrow det deg dim gcd lcm max min"
+    "P E n | [ ( bar overline Delta vec overrightarrow det deg dim gcd lcm max min"
     " sin cos tan cot sec csc".split()
 )
+_OF_NUMBERS = re.compile(r"\\?(?:gcd|lcm|max|min)\b")
 _OPENING, _CLOSING = frozenset(("(", "[", "{", r"\{")), frozenset((")", "]", "}", r"\}"))
 _ROUND = {"[": "(", "]": ")", "mid": "|"}  # E[X] is E(X)
 MAX_TOKENS = 60  # of the left-hand side of a quantity
@@ -109,13 +109,14 @@ def quantity(p: Parser) -> Node | None:
     found = _QUANTITY.fullmatch(spelled)
     if found is None or _DENIALS.search(spelled.partition("(")[0]):
         return None
-    if not letters and any(token.kind == "num" for token in tokens):  # gcd(12, 18) = 6 is a calculation
+    # gcd(12, 18) = 6 is a calculation, and gcd(12, x) = 6 is to be solved
+    if any(token.kind == "num" for token in tokens) and (not letters or _OF_NUMBERS.match(spelled)):
         return None
     # What stands behind may be chained, P(A \cap B) = P(A) P(B) = 0.2; a function's value has its argument.
     if not found["applied"] and letters.intersection(token.text for token in p.tokens[last:end]):
         return None
     p.index = first
-    return ("sym", spelled)
+    return ("sym", spelled.replace(r"\overline", r"\bar"))
 
 
 _ARITHMETIC = frozenset("phi varphi tau sigma mu".split())  # functions of whole numbers

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from mathref.grading.syntax import Node, ParseError, divide, neg, num
-from mathref.grading.vocabulary import FRACTION_WORDS, MULTIPLIERS, NUMBER_WORDS
+from mathref.grading.vocabulary import FRACTION_WORDS, MULTIPLIERS, NUMBER_WORDS, RELATIONS
 
 if TYPE_CHECKING:
     from mathref.grading.latex import Parser
@@ -248,6 +248,12 @@ _CLOTHES = {  # what a value wears, and what it may wear beside it; 2(3) and \fr
 }
 
 
+# What a member of a list, or a side, stands between; a gloss is one of a whole one.
+_BETWEEN = frozenset((",", ";", "and", "or", *RELATIONS))
+_BEFORE = _BETWEEN | {"(", "[", "{", r"\{"}
+_BEHIND = _BETWEEN | {")", "]", "}", r"\}"}
+
+
 def told_again(p: Parser, start: int, value: Node) -> bool:
     r"""Consume a bracket that tells the value before it again, in other clothes: five (5), \frac12 (50\%).
     The value begins at the token `start`. ParseError where the bracket tells another one: 5 (six).
@@ -260,6 +266,11 @@ def told_again(p: Parser, start: int, value: Node) -> bool:
     clothes, gloss = _clothes(p.tokens[start:opening]), _clothes(p.tokens[first:end])
     if told is None or p.tokens[end].text != ")" or gloss not in _CLOTHES[clothes]:
         return False
+    before = start - (start > 0 and p.tokens[start - 1].text == "-") - 1
+    alone = before < 0 or p.tokens[before].text in _BEFORE
+    following = p.tokens[end + 1]
+    if not alone or not (following.kind in ("end", "word") or following.text in _BEHIND):
+        return False  # a factor of a term: \frac12(0.5)(3)
     p.index, dropped = first, len(p.dropped)
     again = _rational(p.nested(lambda: p.bracket("(")))
     del p.dropped[dropped:]
