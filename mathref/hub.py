@@ -18,10 +18,6 @@ from pathlib import Path
 ID = re.compile(r"(?P<owner>\w[\w.-]*)/(?P<name>\w[\w.-]*)(@(?P<revision>\w[\w./-]*))?", re.ASCII)
 RUNS = "runs"  # where train.py writes: a run that is not there yet is not looked for on the hub
 CONFIG = "config.json"
-ADAPTER, ADAPTER_WEIGHTS = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-)  # of a repository of LoRA's alone
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 TOKENIZER += ("added_tokens.json", "chat_template.jinja")
 FILES = (CONFIG, "generation_config.json", *TOKENIZER, "model.safetensors.index.json")
@@ -45,12 +41,13 @@ def fetch(name: str) -> Path:
     what cannot be reached, ValueError for a model that is gated or not computed, OSError for a transfer that
     breaks off.
     """
+    from mathref import lora
     from mathref.weights import load_config
 
     repository, _, revision = name.partition("@")
-    folder = _snapshot(name, repository, revision or None, [CONFIG, ADAPTER])
+    folder = _snapshot(name, repository, revision or None, [CONFIG, lora.CONFIG])
     load_config(folder)
-    wanted = [ADAPTER_WEIGHTS] if (folder / ADAPTER).is_file() else [*FILES, WEIGHTS]
+    wanted = [lora.WEIGHTS] if (folder / lora.CONFIG).is_file() else [*FILES, WEIGHTS]
     folder = _snapshot(name, repository, folder.name, wanted)  # of the very same commit
     if not any(folder.glob(wanted[-1])):
         raise FileNotFoundError(

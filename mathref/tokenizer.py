@@ -120,9 +120,9 @@ class SentencePieceTokenizer:
             refuse_pointer(source or Path(SENTENCEPIECE), model)
             raise ValueError(f"{source}: not a sentencepiece model ({_first_line(error)})") from None
         settings = {} if source is None else _settings(source.parent)
-        bare = sentencepiece.SentencePieceProcessor(model_proto=model + NO_BLANK_IN_FRONT)
+        bare = model + NO_BLANK_IN_FRONT
         if not _setting(settings, "add_prefix_space", True):
-            self.processor = bare
+            self.processor = sentencepiece.SentencePieceProcessor(model_proto=bare)
         known = _listed_tokens(settings, source)
         pieces = {text for text, token in known.items() if _is_piece(self.processor, text, token.id)}
         rows, kept = _rows(settings), _start_and_end(settings)
@@ -133,15 +133,16 @@ class SentencePieceTokenizer:
         }
         self.shown = {token.id: "" if token.special else text for text, token in self.added.items()}
         specials = _special_texts(settings) | {text for text, token in known.items() if token.special}
-        own = {
-            text: self.processor.piece_to_id(text) for text in specials
-        }  # those that are pieces themselves
-        own = {text: id for text, id in own.items() if _is_piece(self.processor, text, id)}
-        self.shown |= {id: "" for id in own.values() if not self.processor.is_control(id)}
+        for text in specials:  # those that are pieces of the model themselves
+            id = self.processor.piece_to_id(text)
+            if _is_piece(self.processor, text, id) and not self.processor.is_control(id):
+                self.shown[id] = ""
         self._ordered = sorted(self.added, key=len, reverse=True)  # of two that begin alike, the longer one
         self._splitter = re.compile("|".join(f"({self.added[text].pattern})" for text in self._ordered))
         # A text may get a blank in front; what follows an added token in it gets one with "legacy" only.
-        self._inner = self.processor if _setting(settings, "legacy", False) else bare
+        self._inner = self.processor
+        if self.shown and not _setting(settings, "legacy", False):
+            self._inner = sentencepiece.SentencePieceProcessor(model_proto=bare)
         bos, eos = (
             self._id_of(_special_text(settings, f"{name}_token"), own)
             for name, own in (("bos", self.processor.bos_id()), ("eos", self.processor.eos_id()))
